@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KN_HTTP_HTTP1_H
+#define KN_HTTP_HTTP1_H
+
+#include "http/head.h"
+
+#include <llhttp.h>
+
+enum kn_http1_event {
+    KN_HTTP1_MORE,   /* all input is consumed and the message is not complete */
+    KN_HTTP1_HEAD,   /* the head is complete and sealed, and a body follows; feed on */
+    KN_HTTP1_DONE,   /* the message is complete; kn_http1_begin before the next */
+    KN_HTTP1_REJECT, /* answer `status` and close; feed no more */
+};
+
+/* The request parser of one HTTP/1 connection: bytes in, events out, no I/O. Loop-only; embedded in
+ * its connection. Takes any split of the input. */
+struct kn_http1 {
+    llhttp_t parser;
+    const struct kn_limits *limits; /* borrowed; outlives the parser */
+    struct kn_head *head;           /* borrowed from kn_http1_begin until DONE or REJECT */
+    struct kn_buf *body;            /* likewise; body bytes are appended to it */
+    int status;                     /* after REJECT: 400 .. 599 */
+    bool keep_alive;                /* after HEAD and DONE: the client wants to go on */
+    bool expects_continue;          /* after HEAD: it waits for a 100 */
+};
+
+void kn_http1_init(struct kn_http1 *http1, const struct kn_limits *limits);
+
+/* Begin a message. `head` and `body` are emptied and filled. */
+void kn_http1_begin(struct kn_http1 *http1, struct kn_head *head, struct kn_buf *body);
+
+/* Has any byte of the current message (leading empty lines apart) come? */
+bool kn_http1_started(const struct kn_http1 *http1);
+
+/* Parse up to the next event. Returns how many bytes were consumed: all of them after MORE. Out of
+ * memory is a REJECT with 503. */
+size_t kn_http1_feed(struct kn_http1 *http1, const char *data, size_t len,
+                     enum kn_http1_event *event);
+
+#endif
