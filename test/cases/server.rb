@@ -1,0 +1,47 @@
+# frozen_string_literal: true
+
+require "net/http"
+
+module Cases
+  # The server under test, as a process that names its port on its first line.
+  class Server
+    START_SECONDS = 10
+    STOP_SECONDS = 10
+
+    attr_reader :port
+
+    def initialize(binary, dispatch)
+      @output, output = IO.pipe
+      @pid = Process.spawn(binary, "0", dispatch, in: File::NULL, out: output)
+      output.close
+      @reaper = Process.detach(@pid)
+      line = @output.gets if @output.wait_readable(START_SECONDS)
+      @port = line.to_s[/\Alistening on 127\.0\.0\.1:(\d+)$/, 1]&.to_i
+      return if @port
+
+      kill
+      raise "#{binary} 0 #{dispatch} does not say where it listens, but #{line.inspect}"
+    end
+
+    # Whether it still does what it is for.
+    def answers?
+      answer = Net::HTTP.get_response(URI("http://127.0.0.1:#{@port}/"))
+      answer.code == "200" && answer.body == "OK"
+    rescue SystemCallError, IOError, Timeout::Error
+      false
+    end
+
+    # Sends TERM; gives the exit status, which is that of KILL when TERM was not enough.
+    def stop
+      Process.kill(:TERM, @pid) if @reaper.alive?
+      kill unless @reaper.join(STOP_SECONDS)
+      @reaper.value
+    end
+
+    private
+
+    def kill
+      Process.kill(:KILL, @pid) if @reaper.alive?
+    end
+  end
+end

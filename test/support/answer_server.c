@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * answer_server PORT queue|inline
+ *
+ * Answers 200 to everything, with the request's body, or `OK` where there is none: the application
+ * that the rules of test/cases/run want behind a server. Port 0 lets the kernel choose, SIGTERM
+ * drains.
+ */
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kino.h"
+
+enum {
+    QUEUE_WORKERS = 2, /* so that requests of one connection really run side by side */
+    DRAIN_MS = 5000,
+};
+
+static struct kino_server *server;
+
+static void on_term(int signal)
+{
+    (void)signal;
+    kino_server_drain(server, DRAIN_MS);
+}
+
+static void print_log(void *context, enum kino_log_level level, const char *line)
+{
+    (void)context;
+    (void)level;
+    fprintf(stderr, "%s\n", line);
+}
+
+/* A request that could not be answered is answered 500 by the library when this returns. */
+static void answer(void *context, struct kino_request *request)
+{
+    struct kino_response response = {.size = sizeof(response), .status = 200};
+
+    (void)context;
+    response.body = kino_request_head(request)->body;
+    if (response.body.len == 0)
+        response.body = (struct kino_slice){"OK", 2};
+    kino_request_respond(request, &response);
+}
+
+static int serve(uint64_t port, bool is_inline)
+{
+    const struct kino_config config = {
+        .size = sizeof(config),
+        .dispatch = is_inline ? KINO_DISPATCH_INLINE : KINO_DISPATCH_QUEUE,
+        .log = print_log,
+    };
+    const struct kino_listener listener = {.size = sizeof(listener), .port = port};
+    const struct sigaction term = {.sa_handler = on_term};
+    int rc;
+
+    rc = kino_server_create(&config, &server);
+    if (rc < 0)
+        return rc;
+    rc = kino_server_listen(server, &listener);
+    if (rc < 0)
+        goto out;
+    rc = kino_server_start(server);
+    if (rc < 0)
+        goto out;
+    sigaction(SIGTERM, &term, NULL);
+    printf("listening on 127.0.0.1:%d\n", kino_server_port(server, 0));
+    fflush(stdout);
+    rc = kino_server_serve(server, answer, NULL, is_inline ? 1 : QUEUE_WORKERS);
+
+out:
+    kino_server_destroy(server);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    int rc;
+
+    if (argc != 3 || (strcmp(argv[2], "queue") != 0 && strcmp(argv[2], "inline") != 0)) {
+        fprintf(stderr, "usage: %s PORT queue|inline\n", argv[0]);
+        return 1;
+    }
+    rc = serve(strtoul(argv[1], NULL, 10), strcmp(argv[2], "inline") == 0);
+    if (rc < 0) {
+        fprintf(stderr, "%s: %s\n", argv[0], kino_strerror(rc));
+        return 1;
+    }
+    return 0;
+}
