@@ -32,9 +32,41 @@ struct kn_head {
     struct kn_span method;
     struct kn_span target;
     size_t block_start;
+    size_t field_start; /* of the field that is being written */
 };
 
 /* Zero is a valid empty head. */
 void kn_head_deinit(struct kn_head *head);
+
+/* What a parser calls, in this order; each of the first four with any number of pieces. They return
+ * 0, or the status to refuse the request with. */
+
+/* Empty the head; its memory is kept. */
+void kn_head_begin(struct kn_head *head);
+int kn_head_method(struct kn_head *head, const char *data, size_t len);
+int kn_head_target(struct kn_head *head, const char *data, size_t len,
+                   const struct kn_limits *limits);
+int kn_head_name(struct kn_head *head, const char *data, size_t len,
+                 const struct kn_limits *limits);
+/* Returns the name's enum kino_known_field in `known`. */
+int kn_head_name_complete(struct kn_head *head, const struct kn_limits *limits, uint32_t *known);
+int kn_head_value(struct kn_head *head, const char *data, size_t len,
+                  const struct kn_limits *limits);
+int kn_head_value_complete(struct kn_head *head);
+
+/* Fill in the view, but for body, addresses, ports, listener and arrival, and judge target and Host
+ * by SPEC.md 2.2 and 2.4. */
+int kn_head_seal(struct kn_head *head, enum kino_http_version version);
+
+/* Call `fn` with each element of a comma-separated list, trimmed of OWS and never empty, until it
+ * returns something else than 0, which is returned. */
+typedef int (*kn_element_fn)(void *context, struct kino_slice element);
+int kn_head_elements(struct kino_slice list, kn_element_fn fn, void *context);
+
+/* A byte of a token (RFC 9110 5.6.2)? */
+bool kn_is_token(char c);
+
+/* Equal but for the case of letters; `lower` is in lower case. */
+bool kn_slice_is(struct kino_slice slice, const char *lower);
 
 #endif

@@ -13,6 +13,17 @@ enum kn_http1_event {
     KN_HTTP1_REJECT, /* answer `status` and close; feed no more */
 };
 
+/* Where in a message the next byte belongs. Each has its bound; see http1.c. */
+enum kn_http1_phase {
+    KN_HTTP1_IN_EMPTY_LINES,
+    KN_HTTP1_IN_UNKNOWN_METHOD,
+    KN_HTTP1_IN_HEAD,
+    KN_HTTP1_IN_CHUNK_LINE,
+    KN_HTTP1_IN_DATA,
+    KN_HTTP1_IN_TRAILERS,
+    KN_HTTP1_AT_END,
+};
+
 /* The request parser of one HTTP/1 connection: bytes in, events out, no I/O. Loop-only; embedded in
  * its connection. Takes any split of the input. */
 struct kn_http1 {
@@ -23,6 +34,13 @@ struct kn_http1 {
     int status;                     /* after REJECT: 400 .. 599 */
     bool keep_alive;                /* after HEAD and DONE: the client wants to go on */
     bool expects_continue;          /* after HEAD: it waits for a 100 */
+
+    /* The parser's own. */
+    enum kn_http1_phase phase;
+    size_t left;               /* bytes that the phase may still have */
+    char awaited;              /* what the next byte but spaces must be; 0: anything */
+    char refused;              /* what it must not be; 0: nothing */
+    enum kn_http1_event event; /* what a callback paused for */
 };
 
 void kn_http1_init(struct kn_http1 *http1, const struct kn_limits *limits);

@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: MIT */
+/* Requests by llhttp, which knows the grammar, and here what it leaves open: limits, and all that
+ * SPEC.md 2 refuses and llhttp takes. */
+#include "http/http1.h"
+
+#include <assert.h>
+#include <string.h>
+
+enum {
+    KEPT_BODY_BYTES = 16 * 1024, /* a larger buffer is freed before the next request */
+    EMPTY_LINE_BYTES_MAX = 16,
+    METHOD_MAX = 64,
+    CHUNK_LINE_MAX = 1024, /* size and extensions */
+    TRAILERS_MAX = 1024,
+};
+
+static void enter(struct kn_http1 *http1, enum kn_http1_phase phase)
+{
+    const size_t bounds[] = {
+        [KN_HTTP1_IN_EMPTY_LINES] = EMPTY_LINE_BYTES_MAX,
+        [KN_HTTP1_IN_UNKNOWN_METHOD] = METHOD_MAX,
+        [KN_HTTP1_IN_HEAD] = http1->limits->max_head_bytes,
+        [KN_HTTP1_IN_CHUNK_LINE] = CHUNK_LINE_MAX,
+        [KN_HTTP1_IN_DATA] = SIZE_MAX,
+        [KN_HTTP1_IN_TRAILERS] = TRAILERS_MAX,
+        [KN_HTTP1_AT_END] = 0,
+    };
+
+    http1->phase = phase;
+    http1->left = bounds[phase];
+}
+
+/* Callbacks return 0, HPE_PAUSED to see the rest of the input only after the caller has, or
+ * HPE_USER with a status. */
+
+static struct kn_http1 *of(llhttp_t *parser)
+{
+    return parser->data;
+}
+
+static int judge(struct kn_http1 *http1, int status)
+{
+    http1->status = status;
+    return status ? HPE_USER : 0;
+}
+
+static int on_method(llhttp_t *parser, const char *data, size_t len)
+{
+    return judge(of(parser), kn_head_method(of(parser)->head, data, len));
+}
+
+static int on_method_complete(llhttp_t *parser)
+{
+    switch (llhttp_get_method(parser)) {
+    case HTTP_PRI: /* how an HTTP/2 connection begins */
+        return judge(of(parser), 505);
+    case HTTP_CONNECT:
+    case HTTP_DESCRIBE: /* RTSP's from here on */
+    case HTTP_ANNOUNCE:
+    case HTTP_SETUP:
+    case HTTP_PLAY:
+    case HTTP_PAUSE:
+    case HTTP_TEARDOWN:
+    case HTTP_GET_PARAMETER:
+    case HTTP_SET_PARAMETER:
+    case HTTP_REDIRECT:
+    case HTTP_RECORD:
+    case HTTP_FLUSH:
+        return judge(of(parser), 501);
+    default:
+        return 0;
+    }
+}
+
+static int on_url(llhttp_t *parser, const char *data, size_t len)
+{
+    struct kn_http1 *http1 = of(parser);
+
+    return judge(http1, kn_head_target(http1->head, data, len, http1->limits));
+}
+
+static int on_url_complete(llhttp_t *parser)
+{
+    if (llhttp_get_http_minor(parser) == 9) /* the line ended here: HTTP/0.9 */
+        return judge(of(parser), 400);
+    switch (llhttp_get_method(parser)) {
+    case HTTP_OPTIONS: /* RTSP and ICE share these with HTTP, and llhttp takes their versions */
+    case HTTP_SOURCE:
+        of(parser)->awaited = 'H';
+        return HPE_PAUSED;
+    default:
+        return 0;
+    }
+}
+
+static int on_version_complete(llhttp_t *parser)
+{
+    return judge(of(parser), llhttp_get_http_major(parser) == 1 ? 0 : 505);
+}
+
+static int on_header_field(llhttp_t *parser, const char *data, size_t len)
+{
+    struct kn_http1 *http1 = of(parser);
+
+    if (http1->phase == KN_HTTP1_IN_TRAILERS)
+        return 0;
+    return judge(http1, kn_head_name(http1->head, data, len, http1->limits));
+}
+
+static int on_header_field_complete(llhttp_t *parser)
+{
+    struct kn_http1 *http1 = of(parser);
+    uint32_t known = KINO_FIELD_OTHER;
+    int status;
+
+    if (http1->phase == KN_HTTP1_IN_TRAILERS)
+        return 0;
+    status = kn_head_name_complete(http1->head, http1->limits, &known);
+    if (status || known != KINO_FIELD_TRANSFER_ENCODING)
+        return judge(http1, status);
+    http1->refused = '\t'; /* llhttp drops it, other servers do not know the coding then */
+    return HPE_PAUSED;
+}
+
+static int on_header_value(llhttp_t *parser, const char *data, size_t len)
+{
+    struct kn_http1 *http1 = of(parser);
+
+    if (http1->phase == KN_HTTP1_IN_TRAILERS)
+        return 0;
+    return judge(http1, kn_head_value(http1->head, data, len, http1->limits));
+}
+
+static int on_header_value_complete(llhttp_t *parser)
+{
+    struct kn_http1 *http1 = of(parser);
+
+    if (http1->phase == KN_HTTP1_IN_TRAILERS)
+        return 0;
+    return judge(http1, kn_head_value_complete(http1->head));
+}
+
+/* What the fields say of the message's framing and of the connection. */
+struct framing {
+    unsigned lengths;
+    bool is_coded; /* has a Transfer-Encoding */
+    unsigned chunked;
+    bool chunked_is_last;
+    bool last_is_known;
+    bool is_unimplemented;
+    bool closes;
+    bool keeps_alive;
+    bool expects_continue;
+};
+
+static int read_connection(void *context, struct kino_slice element)
+{
+    struct framing *framing = context;
+
+    if (kn_slice_is(element, "close"))
+        framing->closes = true;
+    else if (kn_slice_is(element, "keep-alive"))
+        framing->keeps_alive = true;
+    return 0;
+}
+
+static int read_expectation(void *context, struct kino_slice element)
+{
+    struct framing *framing = context;
+
+    if (!kn_slice_is(element, "100-continue"))
+        return 417;
+    framing->expects_continue = true;
+    return 0;
+}
+
+static bool is_token(struct kino_slice slice)
+{
+    for (size_t i = 0; i < slice.len; i++) {
+        if (!kn_is_token(slice.data[i]))
+            return false;
+    }
+    return slice.len > 0;
+}
+
+static int read_coding(void *context, struct kino_slice element)
+{
+    static const char *const known[] = {"gzip", "x-gzip", "deflate", "compress", "x-compress"};
+    struct framing *framing = context;
+
+    if (!is_token(element) || kn_slice_is(element, "identity"))
+        return 400;
+    framing->chunked_is_last = kn_slice_is(element, "chunked");
+    framing->last_is_known = framing->chunked_is_last;
+    if (framing->chunked_is_last) {
+        framing->chunked++;
+        return 0;
+    }
+    framing->is_unimplemented = true;
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        framing->last_is_known |= kn_slice_is(element, known[i]);
+    return 0;
+}
+
+static int read_field(struct framing *framing, const struct kino_field *field)
+{
+    switch (field->known) {
+    case KINO_FIELD_CONTENT_LENGTH:
+        framing->lengths++;
+        return 0;
+    case KINO_FIELD_CONNECTION:
+        return kn_head_elements(field->value, read_connection, framing);
+    case KINO_FIELD_EXPECT:
+        return kn_head_elements(field->value, read_expectation, framing);
+    case KINO_FIELD_TRANSFER_ENCODING:
+        framing->is_coded = true;
+        if (memchr(field->value.data, '\t', field->value.len))
+            return 400;
+        return kn_head_elements(field->value, read_coding, framing);
+    default:
+        return 0;
+    }
+}
+
+static int judge_coding(const struct framing *framing, uint32_t version)
+{
+    if (version == KINO_HTTP_1_0 || framing->lengths > 0)
+        return 400;
+    if (framing->chunked > 1 || framing->chunked > framing->chunked_is_last)
+        return 400;
+    if (!framing->chunked_is_last && (framing->last_is_known || !framing->is_unimplemented))
+        return 400;
+    return framing->is_unimplemented ? 501 : 0;
+}
+
+static int on_headers_complete(llhttp_t *parser)
+{
+    struct kn_http1 *http1 = of(parser);
+    struct kino_head *view = &http1->head->view;
+    bool is_1_0 = llhttp_get_http_minor(parser) == 0;
+    struct framing framing = {0};
+    int status = kn_head_seal(http1->head, is_1_0 ? KINO_HTTP_1_0 : KINO_HTTP_1_1);
+
+    for (size_t i = 0; i < view->field_count && !status; i++)
+        status = read_field(&framing, &view->fields[i]);
+    if (!status && framing.lengths > 1)
+        status = 400;
+    if (!status && framing.is_coded)
+        status = judge_coding(&framing, view->version);
+    if (!status && parser->content_length > http1->limits->max_body_bytes)
+        status = 413;
+    if (status)
+        return judge(http1, status);
+
+    parser->upgrade = 0; /* nobody takes it: go on in HTTP/1.1 */
+    http1->keep_alive = !framing.closes && (!is_1_0 || framing.keeps_alive);
+    if (!framing.is_coded && parser->content_length == 0)
+        return 0;
+    http1->expects_continue = framing.expects_continue && !is_1_0;
+    http1->event = KN_HTTP1_HEAD;
+    enter(http1, framing.is_coded ? KN_HTTP1_IN_CHUNK_LINE : KN_HTTP1_IN_DATA);
+    return HPE_PAUSED;
+}
+
+static int on_chunk_header(llhttp_t *parser)
+{
+    struct kn_http1 *http1 = of(parser);
+
+    if (parser->content_length > http1->limits->max_body_bytes - http1->body->len)
+        return judge(http1, 413);
+    enter(http1, parser->content_length ? KN_HTTP1_IN_DATA : KN_HTTP1_IN_TRAILERS);
+    return HPE_PAUSED;
+}
+
+static int on_body(llhttp_t *parser, const char *data, size_t len)
+{
+    struct kn_http1 *http1 = of(parser);
+
+    return judge(http1, kn_buf_append(http1->body, data, len) < 0 ? 503 : 0);
+}
+
+static int on_chunk_complete(llhttp_t *parser)
+{
+    struct kn_http1 *http1 = of(parser);
+
+    if (http1->phase == KN_HTTP1_IN_TRAILERS)
+        return 0;
+    enter(http1, KN_HTTP1_IN_CHUNK_LINE);
+    return HPE_PAUSED;
+}
+
+static int on_message_complete(llhttp_t *parser)
+{
+    struct kn_http1 *http1 = of(parser);
+
+    if (http1->body->len > 0)
+        http1->head->view.body = (struct kino_slice){http1->body->data, http1->body->len};
+    http1->event = KN_HTTP1_DONE;
+    enter(http1, KN_HTTP1_AT_END);
+    return HPE_PAUSED;
+}
+
+static const llhttp_settings_t settings = {
+    .on_method = on_method,
+    .on_method_complete = on_method_complete,
+    .on_url = on_url,
+    .on_url_complete = on_url_complete,
+    .on_version_complete = on_version_complete,
+    .on_header_field = on_header_field,
+    .on_header_field_complete = on_header_field_complete,
+    .on_header_value = on_header_value,
+    .on_header_value_complete = on_header_value_complete,
+    .on_headers_complete = on_headers_complete,
+    .on_chunk_header = on_chunk_header,
+    .on_body = on_body,
+    .on_chunk_complete = on_chunk_complete,
+    .on_message_complete = on_message_complete,
+};
+
+void kn_http1_init(struct kn_http1 *http1, const struct kn_limits *limits)
+{
+    *http1 = (struct kn_http1){.limits = limits, .phase = KN_HTTP1_AT_END};
+    llhttp_init(&http1->parser, HTTP_REQUEST, &settings);
+    llhttp_set_lenient_version(&http1->parser, 1); /* the versions are judged here */
+    http1->parser.data = http1;
+}
+
+void kn_http1_begin(struct kn_http1 *http1, struct kn_head *head, struct kn_buf *body)
+{
+    llhttp_reset(&http1->parser);
+    kn_head_begin(head);
+    kn_buf_reset(body, KEPT_BODY_BYTES);
+    http1->head = head;
+    http1->body = body;
+    http1->status = 0;
+    http1->keep_alive = false;
+    http1->expects_continue = false;
+    http1->awaited = 0;
+    http1->refused = 0;
+    enter(http1, KN_HTTP1_IN_EMPTY_LINES);
+}
+
+bool kn_http1_started(const struct kn_http1 *http1)
+{
+    return http1->phase != KN_HTTP1_IN_EMPTY_LINES;
+}
+
+static enum kn_http1_event reject(struct kn_http1 *http1, int status)
+{
+    http1->status = status;
+    enter(http1, KN_HTTP1_AT_END);
+    return KN_HTTP1_REJECT;
+}
+
+/* RFC 9112 2.2: empty lines before a request line are skipped, here only a few. */
+static size_t skip_empty_lines(struct kn_http1 *http1, const char *data, size_t len,
+                               enum kn_http1_event *event)
+{
+    size_t used;
+
+    for (used = 0; used < len; used++) {
+        bool awaits_lf = http1->left % 2 == 1; /* every CR is followed by its LF */
+
+        if (data[used] != (awaits_lf ? '\n' : '\r')) {
+            if (awaits_lf || data[used] == '\n')
+                *event = reject(http1, 400);
+            else
+                enter(http1, KN_HTTP1_IN_HEAD);
+            break;
+        }
+        if (http1->left == 0) {
+            *event = reject(http1, 400);
+            break;
+        }
+        http1->left--;
+    }
+    return used;
+}
+
+/* SPEC.md 2.1: a method may be unknown (501) or not a method (400). */
+static size_t skip_unknown_method(struct kn_http1 *http1, const char *data, size_t len,
+                                  enum kn_http1_event *event)
+{
+    size_t used;
+
+    for (used = 0; used < len; used++) {
+        bool is_capital = (unsigned char)(data[used] - 'A') < 26 || data[used] == '-';
+        bool is_end = data[used] == ' ' && http1->left < METHOD_MAX;
+
+        if (!is_capital || http1->left == 0) {
+            *event = reject(http1, is_end || is_capital ? 501 : 400);
+            break;
+        }
+        http1->left--;
+    }
+    return used;
+}
+
+/* Look at the next byte that is no space, which llhttp is about to skip. */
+static bool look_ahead(struct kn_http1 *http1, const char *data, size_t len)
+{
+    size_t i = 0;
+
+    while (i < len && data[i] == ' ')
+        i++;
+    if (i == len)
+        return true;
+    if ((http1->awaited && data[i] != http1->awaited) ||
+        (http1->refused && data[i] == http1->refused))
+        return false;
+    http1->awaited = 0;
+    http1->refused = 0;
+    return true;
+}
+
+static enum kn_http1_event past_bound(struct kn_http1 *http1)
+{
+    return reject(http1, http1->phase == KN_HTTP1_IN_HEAD ? 431 : 400);
+}
+
+static size_t execute(struct kn_http1 *http1, const char *data, size_t len,
+                      enum kn_http1_event *event)
+{
+    enum kn_http1_phase phase = http1->phase;
+    size_t used = len < http1->left ? len : http1->left;
+    llhttp_errno_t result;
+
+    if ((http1->awaited || http1->refused) && !look_ahead(http1, data, used)) {
+        *event = reject(http1, 400);
+        return 0;
+    }
+    http1->event = KN_HTTP1_MORE;
+    result = llhttp_execute(&http1->parser, data, used);
+    if (result == HPE_PAUSED) {
+        used = (size_t)(llhttp_get_error_pos(&http1->parser) - data);
+        llhttp_resume(&http1->parser);
+        *event = http1->event;
+    } else if (result == HPE_INVALID_METHOD) {
+        size_t before = http1->limits->max_head_bytes - http1->left;
+
+        enter(http1, KN_HTTP1_IN_UNKNOWN_METHOD);
+        http1->left -= before < METHOD_MAX ? before : METHOD_MAX;
+        return 0;
+    } else if (result != HPE_OK) {
+        *event = reject(http1, http1->status ? http1->status : 400);
+        return 0;
+    }
+    if (http1->phase == phase) {
+        http1->left -= used;
+        if (http1->left == 0)
+            *event = past_bound(http1);
+    }
+    return used;
+}
+
+size_t kn_http1_feed(struct kn_http1 *http1, const char *data, size_t len,
+                     enum kn_http1_event *event)
+{
+    size_t used = 0;
+
+    assert(http1->phase != KN_HTTP1_AT_END);
+    *event = KN_HTTP1_MORE;
+    while (used < len && *event == KN_HTTP1_MORE) {
+        switch (http1->phase) {
+        case KN_HTTP1_IN_EMPTY_LINES:
+            used += skip_empty_lines(http1, data + used, len - used, event);
+            break;
+        case KN_HTTP1_IN_UNKNOWN_METHOD:
+            used += skip_unknown_method(http1, data + used, len - used, event);
+            break;
+        default:
+            used += execute(http1, data + used, len - used, event);
+            break;
+        }
+    }
+    return used;
+}
