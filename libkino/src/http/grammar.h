@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/* The small pieces of grammar that requests and answers share. */
+#ifndef KN_HTTP_GRAMMAR_H
+#define KN_HTTP_GRAMMAR_H
+
+#include "kino.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+static inline bool kn_is_digit(char c)
+{
+    return (unsigned char)(c - '0') < 10;
+}
+
+static inline bool kn_is_alpha(char c)
+{
+    return (unsigned char)((c | 0x20) - 'a') < 26;
+}
+
+static inline bool kn_is_ows(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+static inline char kn_lower(char c)
+{
+    return (char)(c | ((unsigned char)(c - 'A') < 26) << 5);
+}
+
+static inline struct kino_slice kn_slice_between(const char *from, const char *to)
+{
+    return (struct kino_slice){from, (size_t)(to - from)};
+}
+
+/* Equal but for the case of letters; `lower` is in lower case. */
+static inline bool kn_slice_is(struct kino_slice slice, const char *lower)
+{
+    for (size_t i = 0; i < slice.len; i++) {
+        if (!lower[i] || kn_lower(slice.data[i]) != lower[i])
+            return false;
+    }
+    return !lower[slice.len];
+}
+
+/* RFC 9110 5.6.2: tchar. */
+static inline bool kn_is_tchar(char c)
+{
+    if (kn_is_alpha(c) || kn_is_digit(c))
+        return true;
+    switch (c) {
+    case '!':
+    case '#':
+    case '$':
+    case '%':
+    case '&':
+    case '\'':
+    case '*':
+    case '+':
+    case '-':
+    case '.':
+    case '^':
+    case '_':
+    case '`':
+    case '|':
+    case '~':
+        return true;
+    default:
+        return false;
+    }
+}
+
+static inline bool kn_is_token(struct kino_slice slice)
+{
+    for (size_t i = 0; i < slice.len; i++) {
+        if (!kn_is_tchar(slice.data[i]))
+            return false;
+    }
+    return slice.len > 0;
+}
+
+/* Take the next element of a comma-separated list from its front, trimmed; empty ones are passed
+ * over (RFC 9110 5.6.1). False: there is none. */
+static inline bool kn_shift_element(struct kino_slice *list, struct kino_slice *element)
+{
+    while (list->len > 0) {
+        const char *at = list->data;
+        const char *end = at + list->len;
+        const char *comma = memchr(at, ',', list->len);
+        const char *last = comma ? comma : end;
+
+        *list = kn_slice_between(comma ? comma + 1 : end, end);
+        while (at < last && kn_is_ows(*at))
+            at++;
+        while (at < last && kn_is_ows(last[-1]))
+            last--;
+        *element = kn_slice_between(at, last);
+        if (element->len > 0)
+            return true;
+    }
+    return false;
+}
+
+#endif
