@@ -2,9 +2,9 @@
 #include "http/head.h"
 
 #include "base/alloc.h"
+#include "http/grammar.h"
 
 #include <arpa/inet.h>
-#include <string.h>
 
 enum {
     KEPT_TEXT_BYTES = 16 * 1024, /* a larger text is freed before the next request */
@@ -74,7 +74,7 @@ int kn_head_name(struct kn_head *head, const char *data, size_t len, const struc
     if (status)
         return status;
     for (char *c = head->text.data + start; c < head->text.data + head->text.len; c++)
-        *c = (char)(*c | ((unsigned char)(*c - 'A') < 26) << 5);
+        *c = kn_lower(*c);
     return 0;
 }
 
@@ -155,11 +155,6 @@ int kn_head_value(struct kn_head *head, const char *data, size_t len,
     return append(head, data, len);
 }
 
-static bool is_ows(char c)
-{
-    return c == ' ' || c == '\t';
-}
-
 int kn_head_value_complete(struct kn_head *head)
 {
     struct kino_field *field = &head->fields[head->view.field_count++];
@@ -167,7 +162,7 @@ int kn_head_value_complete(struct kn_head *head)
     size_t value_start = head->field_start + field->name.len + 1;
     int status;
 
-    while (text->len > value_start && is_ows(text->data[text->len - 1]))
+    while (text->len > value_start && kn_is_ows(text->data[text->len - 1]))
         text->len--;
     field->value.len = text->len - value_start;
     status = append(head, "\n", 1);
@@ -221,20 +216,15 @@ static void place_fields(struct kn_head *head)
     head->view.flags = flags & KINO_FIELD_SENSITIVE ? KINO_HEAD_SENSITIVE : 0;
 }
 
-static bool is_digit(char c)
-{
-    return (unsigned char)(c - '0') < 10;
-}
-
 static bool is_hex_digit(char c)
 {
-    return is_digit(c) || (unsigned char)((c | 0x20) - 'a') < 6;
+    return kn_is_digit(c) || (unsigned char)((c | 0x20) - 'a') < 6;
 }
 
 /* RFC 3986 3.2.2: unreserved and sub-delims. */
 static bool is_reg_name(char c)
 {
-    if ((unsigned char)((c | 0x20) - 'a') < 26 || is_digit(c))
+    if (kn_is_alpha(c) || kn_is_digit(c))
         return true;
     switch (c) {
     case '-':
@@ -299,7 +289,7 @@ static bool is_port(const char *at, const char *end)
     if (end - at > PORT_DIGITS)
         return false;
     for (; at < end; at++) {
-        if (!is_digit(*at))
+        if (!kn_is_digit(*at))
             return false;
         port = port * 10 + (unsigned)(*at - '0');
     }
@@ -337,18 +327,13 @@ static int judge_host(struct kn_head *head, enum kino_http_version version)
     return version == KINO_HTTP_1_0 && head->view.authority.len == 0 ? 0 : 400;
 }
 
-static struct kino_slice slice_between(const char *from, const char *to)
-{
-    return (struct kino_slice){from, (size_t)(to - from)};
-}
-
 static void split_path(struct kino_head *view, struct kino_slice rest)
 {
     const char *end = rest.data + rest.len;
     const char *mark = memchr(rest.data, '?', rest.len);
 
-    view->path = slice_between(rest.data, mark ? mark : end);
-    view->query = mark ? slice_between(mark + 1, end) : (struct kino_slice){0};
+    view->path = kn_slice_between(rest.data, mark ? mark : end);
+    view->query = mark ? kn_slice_between(mark + 1, end) : (struct kino_slice){0};
     if (view->path.len == 0)
         view->path = (struct kino_slice){"/", 1};
 }
@@ -363,17 +348,18 @@ static int split_absolute_form(struct kino_head *view)
     const char *end = at + view->target.len;
     const char *path;
 
-    if (view->target.len < prefix_len || !kn_slice_is(slice_between(at, at + prefix_len), prefix))
+    if (view->target.len < prefix_len ||
+        !kn_slice_is(kn_slice_between(at, at + prefix_len), prefix))
         return 400;
     at += prefix_len;
     for (path = at; path < end && *path != '/' && *path != '?'; path++) {
         if (*path == '@')
             at = path + 1;
     }
-    view->authority = slice_between(at, path);
+    view->authority = kn_slice_between(at, path);
     if (!is_host(view->authority))
         return 400;
-    split_path(view, slice_between(path, end));
+    split_path(view, kn_slice_between(path, end));
     return 0;
 }
 
@@ -410,67 +396,4 @@ int kn_head_seal(struct kn_head *head, enum kino_http_version version)
     place_fields(head);
     status = judge_host(head, version);
     return status ? status : split_target(view);
-}
-
-int kn_head_elements(struct kino_slice list, kn_element_fn fn, void *context)
-{
-    const char *at = list.data;
-    const char *end = at + list.len;
-
-    while (at < end) {
-        const char *comma = memchr(at, ',', (size_t)(end - at));
-        const char *last = comma ? comma : end;
-        const char *next = comma ? comma + 1 : end;
-        int result = 0;
-
-        while (at < last && is_ows(*at))
-            at++;
-        while (at < last && is_ows(last[-1]))
-            last--;
-        if (at < last)
-            result = fn(context, slice_between(at, last));
-        if (result)
-            return result;
-        at = next;
-    }
-    return 0;
-}
-
-bool kn_slice_is(struct kino_slice slice, const char *lower)
-{
-    size_t i;
-
-    for (i = 0; i < slice.len && lower[i]; i++) {
-        char c = slice.data[i];
-
-        if ((char)(c | ((unsigned char)(c - 'A') < 26) << 5) != lower[i])
-            return false;
-    }
-    return i == slice.len && !lower[i];
-}
-
-bool kn_is_token(char c)
-{
-    if ((unsigned char)((c | 0x20) - 'a') < 26 || is_digit(c))
-        return true;
-    switch (c) {
-    case '!':
-    case '#':
-    case '$':
-    case '%':
-    case '&':
-    case '\'':
-    case '*':
-    case '+':
-    case '-':
-    case '.':
-    case '^':
-    case '_':
-    case '`':
-    case '|':
-    case '~':
-        return true;
-    default:
-        return false;
-    }
 }

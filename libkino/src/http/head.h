@@ -58,15 +58,4 @@ int kn_head_value_complete(struct kn_head *head);
  * by SPEC.md 2.2 and 2.4. */
 int kn_head_seal(struct kn_head *head, enum kino_http_version version);
 
-/* Call `fn` with each element of a comma-separated list, trimmed of OWS and never empty, until it
- * returns something else than 0, which is returned. */
-typedef int (*kn_element_fn)(void *context, struct kino_slice element);
-int kn_head_elements(struct kino_slice list, kn_element_fn fn, void *context);
-
-/* A byte of a token (RFC 9110 5.6.2)? */
-bool kn_is_token(char c);
-
-/* Equal but for the case of letters; `lower` is in lower case. */
-bool kn_slice_is(struct kino_slice slice, const char *lower);
-
 #endif

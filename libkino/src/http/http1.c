@@ -3,8 +3,9 @@
  * SPEC.md 2 refuses and llhttp takes. */
 #include "http/http1.h"
 
+#include "http/grammar.h"
+
 #include <assert.h>
-#include <string.h>
 
 enum {
     KEPT_BODY_BYTES = 16 * 1024, /* a larger buffer is freed before the next request */
@@ -153,52 +154,55 @@ struct framing {
     bool expects_continue;
 };
 
-static int read_connection(void *context, struct kino_slice element)
+static int read_connection(struct framing *framing, struct kino_slice list)
 {
-    struct framing *framing = context;
+    struct kino_slice element;
 
-    if (kn_slice_is(element, "close"))
-        framing->closes = true;
-    else if (kn_slice_is(element, "keep-alive"))
-        framing->keeps_alive = true;
-    return 0;
-}
-
-static int read_expectation(void *context, struct kino_slice element)
-{
-    struct framing *framing = context;
-
-    if (!kn_slice_is(element, "100-continue"))
-        return 417;
-    framing->expects_continue = true;
-    return 0;
-}
-
-static bool is_token(struct kino_slice slice)
-{
-    for (size_t i = 0; i < slice.len; i++) {
-        if (!kn_is_token(slice.data[i]))
-            return false;
+    while (kn_shift_element(&list, &element)) {
+        framing->closes |= kn_slice_is(element, "close");
+        framing->keeps_alive |= kn_slice_is(element, "keep-alive");
     }
-    return slice.len > 0;
+    return 0;
 }
 
-static int read_coding(void *context, struct kino_slice element)
+static int read_expectations(struct framing *framing, struct kino_slice list)
+{
+    struct kino_slice element;
+
+    while (kn_shift_element(&list, &element)) {
+        if (!kn_slice_is(element, "100-continue"))
+            return 417;
+        framing->expects_continue = true;
+    }
+    return 0;
+}
+
+static bool is_known_coding(struct kino_slice name)
 {
     static const char *const known[] = {"gzip", "x-gzip", "deflate", "compress", "x-compress"};
-    struct framing *framing = context;
 
-    if (!is_token(element) || kn_slice_is(element, "identity"))
-        return 400;
-    framing->chunked_is_last = kn_slice_is(element, "chunked");
-    framing->last_is_known = framing->chunked_is_last;
-    if (framing->chunked_is_last) {
-        framing->chunked++;
-        return 0;
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        if (kn_slice_is(name, known[i]))
+            return true;
     }
-    framing->is_unimplemented = true;
-    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-        framing->last_is_known |= kn_slice_is(element, known[i]);
+    return false;
+}
+
+static int read_codings(struct framing *framing, struct kino_slice list)
+{
+    struct kino_slice element;
+
+    framing->is_coded = true;
+    if (memchr(list.data, '\t', list.len))
+        return 400;
+    while (kn_shift_element(&list, &element)) {
+        if (!kn_is_token(element) || kn_slice_is(element, "identity"))
+            return 400;
+        framing->chunked_is_last = kn_slice_is(element, "chunked");
+        framing->chunked += framing->chunked_is_last;
+        framing->is_unimplemented |= !framing->chunked_is_last;
+        framing->last_is_known = framing->chunked_is_last || is_known_coding(element);
+    }
     return 0;
 }
 
@@ -209,14 +213,11 @@ static int read_field(struct framing *framing, const struct kino_field *field)
         framing->lengths++;
         return 0;
     case KINO_FIELD_CONNECTION:
-        return kn_head_elements(field->value, read_connection, framing);
+        return read_connection(framing, field->value);
     case KINO_FIELD_EXPECT:
-        return kn_head_elements(field->value, read_expectation, framing);
+        return read_expectations(framing, field->value);
     case KINO_FIELD_TRANSFER_ENCODING:
-        framing->is_coded = true;
-        if (memchr(field->value.data, '\t', field->value.len))
-            return 400;
-        return kn_head_elements(field->value, read_coding, framing);
+        return read_codings(framing, field->value);
     default:
         return 0;
     }
