@@ -1,0 +1,65 @@
+# frozen_string_literal: true
+
+require "tmpdir"
+require_relative "../lib/kino_bench"
+
+RSpec.describe KinoBench::ServerTable do
+  subject(:table) { described_class.new(ruby: -> { "/ruby" }) }
+
+  def command(name) = table.fetch(name).command(4321, "/nowhere")
+
+  it "puts the port into any command, split as a shell would" do
+    expect(command("mine=./server --bind '127.0.0.1:%{port}' a\\ b"))
+      .to eq ["./server", "--bind", "127.0.0.1:4321", "a b"]
+  end
+
+  it "runs our gem and its peers with one app and two workers on one Ruby" do
+    names = table.names.grep(/kino|puma/)
+    expect(names.size).to eq 6
+    names.each do |name|
+      expect(command(name)).to start_with("/ruby").and end_with(KinoBench::RubyServer::APP)
+      expect(command(name).each_cons(2)).to include(%w[-w 2])
+      expect(command(name).join(" ")).to match(/\b4321\b/)
+    end
+  end
+
+  it "gives a Ruby server nothing of the caller's gems, and YJIT" do
+    expect(table.fetch("puma").environment)
+      .to include("RUBYOPT" => nil, "BUNDLE_GEMFILE" => nil, "RUBY_YJIT_ENABLE" => "1")
+  end
+
+  it "keeps a peer's gems apart, and says how to install it there" do
+    puma = table.fetch("puma")
+    home = puma.environment["GEM_PATH"]
+    allow(File).to receive(:exist?).with("#{home}/bin/puma").and_return(false)
+    expect(puma.environment["GEM_HOME"]).to eq home
+    expect(puma.remedy).to include("/gem install", "--install-dir #{home} puma")
+  end
+
+  it "writes an nginx configuration that logs nothing and never closes a connection" do
+    Dir.mktmpdir do |directory|
+      configuration = table.fetch("nginx").command(4321, directory).last
+      expect(File.read(configuration))
+        .to include("listen 127.0.0.1:4321;", "access_log off;", "worker_processes 1;")
+        .and match(/keepalive_requests \d{9,};/)
+    end
+  end
+
+  it "names the known servers when a name is none of them" do
+    expect { table.fetch("apache") }
+      .to raise_error(KinoBench::Failure, /no server is called "apache"; known are hello,.*puma/)
+  end
+
+  it "refuses a command that takes no port, or is none" do
+    expect { table.fetch("x=run me") }
+      .to raise_error(KinoBench::Failure, /has no %\{port\}: run me/)
+    expect { table.fetch("x=run 'me %{port}") }
+      .to raise_error(KinoBench::Failure, /is no shell command/)
+  end
+
+  it "asks for a Ruby only when a Ruby server is used" do
+    table = described_class.new(ruby: -> { raise "asked" })
+    expect(table.fetch("x=serve %{port}").remedy).to be_nil
+    expect { table.fetch("puma").command(1, "/") }.to raise_error("asked")
+  end
+end
