@@ -72,7 +72,7 @@ module KinoBench
         "machine: #{Machine.description}",
         ("ruby:    #{Rubies.description(ruby)}" if servers.any?(&:ruby?)),
         "tree:    #{Machine.revision}",
-        "load:    wrk #{Wrk.version} with #{o.connections} connections and #{o.threads} thread(s); " \
+        "load:    wrk #{Wrk.version} with #{o.connections} connections, #{o.threads} thread(s); " \
         "GET #{o.path}, pipelined by #{o.pipeline}",
         "rounds:  #{o.rounds} of #{o.duration} s in turn, after #{o.warmup} s each to warm up",
         "Medians, and their ratio to the first server's. PSS splits pages that these servers share."

@@ -7,7 +7,7 @@ module KinoBench
   class Options
     DEFAULT_SERVERS = %w[kino-uring-inline kino-uring-queue kino puma].freeze
 
-    attr_reader :servers, :rounds, :duration, :warmup, :connections, :threads, :pipeline, :path,
+    attr_reader :rounds, :duration, :warmup, :connections, :threads, :pipeline, :path,
                 :server_cores, :wrk_cores, :ruby, :json
 
     def initialize(arguments)

@@ -4,7 +4,7 @@ require "net/http"
 require "socket"
 
 module KinoBench
-  # A server as a process: started in a group of its own, asked until it answers, stopped and reaped.
+  # A server as a process in a group of its own: asked until it answers, stopped and reaped.
   class RunningServer
     START_SECONDS = 30
     STOP_SECONDS = 10
@@ -35,7 +35,7 @@ module KinoBench
     def alive? = @reaper.alive?
 
     def get(path)
-      response = Net::HTTP.get_response(URI(url(path)))
+      response = Net::HTTP.start("127.0.0.1", @port, read_timeout: START_SECONDS) { _1.get(path) }
       Answer.new(status: response.code.to_i, type: response.content_type, body: response.body)
     end
 
@@ -44,10 +44,12 @@ module KinoBench
       deadline = now + START_SECONDS
       begin
         get(path)
-      rescue SystemCallError, EOFError, Net::OpenTimeout => e
+      rescue SystemCallError, EOFError, Timeout::Error => e
         raise Failure, "#{name} ended before it answered: #{last_words}" unless alive?
 
-        raise Failure, "#{name} gave no answer in #{START_SECONDS} s: #{e.message}" if now > deadline
+        if now > deadline
+          raise Failure, "#{name} gave no answer in #{START_SECONDS} s: #{e.message}"
+        end
 
         sleep 0.02
         retry

@@ -93,8 +93,8 @@ module Soak
     def exit_checks
       status = @running.wait(@term_at + DRAIN_SECONDS - now)
       [
-        Check.new("exit after TERM", status ? format("%s in %.2f s", status, now - @term_at) : "none",
-                  status&.success? || false),
+        Check.new("exit after TERM", format("%s in %.2f s", status || "none", now - @term_at),
+                  status&.success?),
         Check.new("resident memory", @memory.to_s, @memory.steady?)
       ]
     end
