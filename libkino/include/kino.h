@@ -9,8 +9,8 @@
  *         kino_worker_create -> kino_worker_take -> kino_worker_respond_take ...
  *     kino_server_drain -> kino_server_wait -> kino_worker_destroy -> kino_server_destroy
  *
- * Results are `int`: 0 or more is success, less is `-errno` or an `enum kino_error`. errno itself is
- * not part of the interface. KINO_AGAIN and KINO_INVALID consume nothing.
+ * Results are `int`: 0 or more is success, less is `-errno` or an `enum kino_error`. errno itself
+ * is not part of the interface. KINO_AGAIN and KINO_INVALID consume nothing.
  *
  * Structs that the caller fills begin with `size`, which is `sizeof` of the struct at the caller's
  * compile time. Fields are only ever appended; a longer struct than the library knows is accepted
@@ -56,7 +56,8 @@ enum kino_error {
     KINO_URING_MISSING = -5008,  /* this kernel was built without io_uring */
     KINO_URING_DISABLED = -5009, /* the sysctl kernel.io_uring_disabled forbids io_uring */
     KINO_URING_REFUSED = -5010,  /* a seccomp filter or security module forbids io_uring */
-    KINO_KERNEL_TOO_OLD = -5011, /* io_uring is there but lacks what the library needs (Linux 6.1) */
+    KINO_KERNEL_TOO_OLD =
+        -5011, /* io_uring is there but lacks what the library needs (Linux 6.1) */
 };
 
 /** Bytes, not NUL-terminated. An absent slice has NULL data. Frozen for ever. */
@@ -106,7 +107,8 @@ enum kino_http_version {
 
 /**
  * A request's head. The library allocates it and may append fields; read-only, valid until the last
- * kino_request_release. `body` is the whole body: a request is handed out when its body is complete.
+ * kino_request_release. `body` is the whole body: a request is handed out when its body is
+ * complete.
  */
 struct kino_head {
     uint64_t size;
@@ -127,8 +129,8 @@ struct kino_head {
     struct kino_slice local_address;
     uint32_t peer_port;
     uint32_t local_port;
-    uint32_t version; /* enum kino_http_version */
-    uint32_t flags;   /* enum kino_head_flag */
+    uint32_t version;    /* enum kino_http_version */
+    uint32_t flags;      /* enum kino_head_flag */
     uint64_t listener;   /* what kino_server_listen returned */
     uint64_t arrival_ns; /* CLOCK_MONOTONIC, when the first byte was read */
 };
@@ -158,7 +160,8 @@ typedef void (*kino_log_fn)(void *context, enum kino_log_level level, const char
 typedef void (*kino_handler_fn)(void *context, struct kino_request *request);
 
 enum kino_dispatch {
-    /* The library's threads own the sockets; workers take from bounded queues. Handlers may wait. */
+    /* The library's threads own the sockets; workers take from bounded queues. Handlers may wait.
+     */
     KINO_DISPATCH_QUEUE = 1,
     /* Each worker owns a loop and drives it while it takes or waits. Least CPU per request; a
      * handler that waits holds up the other clients of its loop. */
@@ -169,7 +172,8 @@ enum kino_dispatch {
 struct kino_config {
     uint64_t size;
     uint64_t dispatch; /* enum kino_dispatch; default KINO_DISPATCH_QUEUE */
-    /* Loops. Queue: threads of the library's own; inline: workers that can be created. Default 1. */
+    /* Loops. Queue: threads of the library's own; inline: workers that can be created. Default 1.
+     */
     uint64_t loops;
     uint64_t queue_depth;      /* requests that wait for a worker, in all; default 1024 */
     uint64_t queue_timeout_ms; /* full for that long: 503; default 5000 */
@@ -230,14 +234,13 @@ enum kino_feature {
     KINO_FEATURE_DIRECT_DESCRIPTORS = 1 << 1, /* connections in the ring's own table */
     KINO_FEATURE_REGISTERED_RING = 1 << 2,
     KINO_FEATURE_NO_SQARRAY = 1 << 3,
-    KINO_FEATURE_MIN_WAIT = 1 << 4,
-    KINO_FEATURE_NO_IOWAIT = 1 << 5,
+    KINO_FEATURE_NO_IOWAIT = 1 << 4,
 };
 
 /** Filled by kino_probe up to the caller's `size`. */
 struct kino_probe_result {
     uint64_t size;
-    int64_t error;     /* 0: a server can start here; else the code that kino_server_start returns */
+    int64_t error; /* 0: a server can start here; else the code that kino_server_start returns */
     uint64_t features; /* enum kino_feature */
 };
 
@@ -379,8 +382,8 @@ KINO_API int kino_worker_create(struct kino_server *server, const struct kino_wo
                                 struct kino_worker **out);
 
 /**
- * Take a request if one is there. Never sleeps; an inline worker submits, reaps and parses at most a
- * bounded amount of work.
+ * Take a request if one is there. Never sleeps; an inline worker submits, reaps and parses at most
+ * a bounded amount of work.
  *
  * out:     set on success only. One reference, to be given to kino_worker_respond_take or
  *          kino_request_release.

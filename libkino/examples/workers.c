@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/* workers PORT WORKERS queue|inline: threads of one's own that take requests and answer them. */
+#include <kino.h>
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SLICE(literal) {literal, sizeof(literal) - 1}
+
+enum { MOST_WORKERS = 256 };
+
+static struct kino_server *server;
+
+static void stop(int signal)
+{
+    (void)signal;
+    kino_server_drain(server, 10000);
+}
+
+static void print_line(void *context, enum kino_log_level level, const char *line)
+{
+    (void)context;
+    (void)level;
+    fprintf(stderr, "workers: %s\n", line);
+}
+
+static void *work(void *argument)
+{
+    static const struct kino_field type = {SLICE("content-type"), SLICE("text/plain"), 0, 0};
+    static const struct kino_response response = {.size = sizeof(response),
+                                                  .status = 200,
+                                                  .fields = &type,
+                                                  .field_count = 1,
+                                                  .body = SLICE("Hello World")};
+    struct kino_request *request = NULL;
+    struct kino_worker *worker;
+
+    (void)argument;
+    if (kino_worker_create(server, NULL, &worker) < 0)
+        return NULL;
+    while (kino_worker_take(worker, KINO_OFF, &request) == KINO_REQUEST)
+        while (kino_worker_respond_take(worker, &response, &request) == KINO_REQUEST)
+            ; /* as long as there is another, one call answers this one and takes it */
+    kino_worker_destroy(worker);
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    struct kino_config config = {.size = sizeof(config), .log = print_line};
+    struct kino_listener listener = {.size = sizeof(listener)};
+    pthread_t threads[MOST_WORKERS];
+    const bool is_inline = argc == 4 && strcmp(argv[3], "inline") == 0;
+    const int workers = argc == 4 ? atoi(argv[2]) : 0;
+
+    if (workers < 1 || workers > MOST_WORKERS || !(is_inline || strcmp(argv[3], "queue") == 0)) {
+        fprintf(stderr, "usage: workers PORT WORKERS queue|inline (WORKERS: 1 .. 256)\n");
+        return 1;
+    }
+    config.dispatch = is_inline ? KINO_DISPATCH_INLINE : KINO_DISPATCH_QUEUE;
+    config.loops = is_inline ? (uint64_t)workers : 1 + (uint64_t)(workers - 1) / 4;
+    listener.port = strtoul(argv[1], NULL, 10);
+    if (kino_server_create(&config, &server) < 0 || kino_server_listen(server, &listener) < 0 ||
+        kino_server_start(server) < 0)
+        return 1;
+    signal(SIGINT, stop);
+    signal(SIGTERM, stop);
+    printf("listening on 127.0.0.1:%d\n", kino_server_port(server, 0));
+    fflush(stdout);
+    for (int i = 0; i < workers; i++)
+        pthread_create(&threads[i], NULL, work, NULL);
+    for (int i = 0; i < workers; i++)
+        pthread_join(threads[i], NULL);
+    kino_server_wait(server, KINO_OFF);
+    return kino_server_destroy(server) < 0;
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+#include "dispatch/lane.h"
+
+#include "base/alloc.h"
+
+#include <errno.h>
+
+int kn_lane_init(struct kn_lane *lane, uint64_t depth)
+{
+    uint64_t size = 1;
+
+    while (size < depth)
+        size *= 2;
+    lane->slots = kn_alloc_zeroed(size * sizeof(*lane->slots));
+    if (!lane->slots)
+        return -ENOMEM;
+    atomic_init(&lane->head, 0);
+    atomic_init(&lane->tail, 0);
+    lane->mask = size - 1;
+    lane->depth = depth;
+    return 0;
+}
+
+void kn_lane_deinit(struct kn_lane *lane)
+{
+    kn_free(lane->slots);
+    lane->slots = NULL;
+}
+
+bool kn_lane_push(struct kn_lane *lane, struct kino_request *request)
+{
+    uint64_t tail = atomic_load_explicit(&lane->tail, memory_order_relaxed);
+
+    if (tail - atomic_load_explicit(&lane->head, memory_order_acquire) >= lane->depth)
+        return false;
+    atomic_store_explicit(&lane->slots[tail & lane->mask], request, memory_order_relaxed);
+    atomic_store_explicit(&lane->tail, tail + 1, memory_order_release);
+    return true;
+}
+
+struct kino_request *kn_lane_pop(struct kn_lane *lane)
+{
+    uint64_t head = atomic_load_explicit(&lane->head, memory_order_acquire);
+
+    while (head != atomic_load_explicit(&lane->tail, memory_order_acquire)) {
+        /* The slot may be overwritten once `head` has moved on; then the exchange below fails,
+         * because `head` never returns to a value it had. */
+        struct kino_request *request =
+            atomic_load_explicit(&lane->slots[head & lane->mask], memory_order_relaxed);
+
+        if (atomic_compare_exchange_weak_explicit(&lane->head, &head, head + 1,
+                                                  memory_order_acq_rel, memory_order_acquire))
+            return request;
+    }
+    return NULL;
+}
+
+bool kn_lane_empty(struct kn_lane *lane)
+{
+    return atomic_load(&lane->head) == atomic_load(&lane->tail);
+}

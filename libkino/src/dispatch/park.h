@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KN_DISPATCH_PARK_H
+#define KN_DISPATCH_PARK_H
+
+#include "base/list.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+/* What ended a wait. */
+enum kn_park_bit {
+    KN_PARK_WOKEN = 1 << 0,
+    KN_PARK_INTERRUPTED = 1 << 1,
+};
+
+/* One sleeper. Shared: others set bits, its thread waits for them and clears them. */
+struct kn_parker {
+    _Atomic uint32_t bits; /* enum kn_park_bit; a futex */
+    struct kn_list idle;   /* under kn_parking.mutex */
+};
+
+/* The idle workers of a server, the last to sleep first: its cache is warm. Shared. */
+struct kn_parking {
+    pthread_mutex_t mutex;
+    struct kn_list idle;
+    _Atomic uint32_t count; /* of `idle`; seq_cst against the lanes' tails */
+};
+
+void kn_parking_init(struct kn_parking *parking);
+void kn_parking_deinit(struct kn_parking *parking);
+
+/* Wake at most `count` idle workers. Any thread. */
+void kn_parking_wake(struct kn_parking *parking, uint64_t count);
+
+void kn_parker_init(struct kn_parker *parker);
+
+/* The sleeper only. Announce that it is idle; look for work once more before kn_parker_wait. */
+void kn_parking_enter(struct kn_parking *parking, struct kn_parker *parker);
+/* The sleeper only. Take the announcement back, and a wake that came meanwhile with it. */
+void kn_parking_leave(struct kn_parking *parking, struct kn_parker *parker);
+
+/* The sleeper only. Sleep until a bit is set or the deadline has passed. Leaves the bits. */
+uint32_t kn_parker_wait(struct kn_parker *parker, uint64_t deadline_ns);
+/* The sleeper only. Take these bits away; returns those of them that were set. */
+uint32_t kn_parker_clear(struct kn_parker *parker, uint32_t bits);
+
+/* Any thread, async-signal-safe. */
+void kn_parker_interrupt(struct kn_parker *parker);
+
+#endif

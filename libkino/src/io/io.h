@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/* The kernel as a source of completions. One implementation so far: uring.c. */
+#ifndef KN_IO_IO_H
+#define KN_IO_IO_H
+
+#include <liburing.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+    KN_IO_ENTRIES = 512,         /* of the submission queue */
+    KN_IO_COMPLETIONS = 4096,    /* four a submission, and more than twice the buffers */
+    KN_IO_BUFFERS = 256,         /* that receives share; a power of two */
+    KN_IO_BUFFER_BYTES = 4096,   /* each */
+    KN_IO_REAP_MOST = 256,       /* completions handled in one turn */
+    KN_IO_SEND_MOST = 256 << 10, /* bytes in one send, so that each completion is progress */
+};
+
+/* How an operation went on. `data` is borrowed for the callback. */
+struct kn_completion {
+    int result;       /* bytes or a descriptor; or -errno */
+    bool more;        /* the operation stays in flight */
+    const char *data; /* a receive's bytes */
+};
+
+struct kn_op;
+typedef void (*kn_op_fn)(struct kn_op *op, const struct kn_completion *completion);
+
+/* An operation, embedded in its owner, which may be freed only when none of its own is in flight.
+ * Every started operation completes: `fn` is called until one call has `more` false. */
+struct kn_op {
+    kn_op_fn fn;
+    struct kn_op *next_failed; /* in kn_io.failed */
+};
+
+/* A descriptor, or a place in the ring's table of them. */
+struct kn_file {
+    int index;
+    bool direct;
+};
+
+/* A ring and its buffers. Driver-only: one thread makes, uses and ends it, unless it was made to
+ * migrate. */
+struct kn_io {
+    struct io_uring ring;
+    struct io_uring_buf_ring *buffer_ring;
+    char *buffers;
+    int buffers_returned; /* since they were last shown to the kernel */
+    struct kn_op *failed; /* could not be submitted; completed by the next reap */
+    uint64_t features;    /* enum kino_feature */
+    bool initialised;
+};
+
+/* Make a ring, with each optional feature that the kernel grants. `table` is how many descriptors
+ * it can hold directly. 0; KINO_URING_*, KINO_KERNEL_TOO_OLD, -ENOMEM or another -errno. */
+int kn_io_init(struct kn_io *io, unsigned table, bool migrates);
+/* No operation may be in flight. */
+void kn_io_deinit(struct kn_io *io);
+/* In a child of the maker's process, at any time: close the ring without telling it anything. */
+void kn_io_forget(struct kn_io *io);
+
+/* Start an operation. Cannot fail: what the kernel does not take completes with -errno. */
+void kn_io_accept(struct kn_io *io, struct kn_op *op, int listening_fd); /* multishot */
+void kn_io_poll(struct kn_io *io, struct kn_op *op, int fd);             /* multishot, readable */
+void kn_io_receive(struct kn_io *io, struct kn_op *op, struct kn_file file); /* multishot */
+void kn_io_send(struct kn_io *io, struct kn_op *op, struct kn_file file, const char *data,
+                size_t len);
+void kn_io_shutdown(struct kn_io *io, struct kn_op *op, struct kn_file file);
+void kn_io_close(struct kn_io *io, struct kn_op *op, struct kn_file file);
+/* Make an operation in flight end soon; it completes as it would, or with -ECANCELED. */
+void kn_io_cancel(struct kn_io *io, const struct kn_op *op);
+
+/* Take over an accepted descriptor: into the ring's table where there is room, else as it is. */
+struct kn_file kn_io_adopt(struct kn_io *io, int fd);
+
+/* Hand what was started to the kernel, and wait for `count` completions (0: do not) until
+ * `timeout_ns` from now has passed (UINT64_MAX: no end). 0, or -EINTR, or what else the kernel
+ * says. */
+int kn_io_submit(struct kn_io *io, unsigned count, uint64_t timeout_ns);
+
+/* Call back for at most KN_IO_REAP_MOST completions. Returns how many. */
+unsigned kn_io_reap(struct kn_io *io);
+
+/* Are completions left to be reaped? */
+bool kn_io_pending(struct kn_io *io);
+
+#endif

@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: MIT */
+#include "io/io.h"
+
+#include "io/probe.h"
+#include "kino.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static_assert((KN_IO_BUFFERS & (KN_IO_BUFFERS - 1)) == 0, "the kernel masks buffer numbers");
+
+enum {
+    BUFFER_GROUP = 0,
+    SUBMIT_TRIES = 64, /* a full queue is flushed this often before an operation fails */
+};
+
+/* A ring with as much of what it may have as the kernel grants. */
+static int init_ring(struct kn_io *io, bool migrates)
+{
+    const uint64_t without = kn_probe_disabled();
+    struct {
+        uint64_t feature;
+        unsigned flags;
+    } wishes[] = {
+        {KINO_FEATURE_NO_SQARRAY, IORING_SETUP_NO_SQARRAY},
+        {KINO_FEATURE_DEFER_TASKRUN,
+         IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG},
+    };
+    const size_t count = sizeof(wishes) / sizeof(wishes[0]);
+    int rc = -EINVAL;
+
+    for (size_t first = 0; first <= count && rc == -EINVAL; first++) {
+        struct io_uring_params params = {
+            .flags = IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE,
+            .cq_entries = KN_IO_COMPLETIONS,
+        };
+
+        io->features = 0;
+        for (size_t i = first; i < count; i++) {
+            if (without & wishes[i].feature)
+                continue;
+            if (migrates && wishes[i].feature == KINO_FEATURE_DEFER_TASKRUN)
+                continue;
+            params.flags |= wishes[i].flags;
+            io->features |= wishes[i].feature;
+        }
+        rc = io_uring_queue_init_params(KN_IO_ENTRIES, &io->ring, &params);
+    }
+    return rc;
+}
+
+static int init_buffers(struct kn_io *io)
+{
+    const size_t bytes = (size_t)KN_IO_BUFFERS * KN_IO_BUFFER_BYTES;
+    int rc;
+
+    io->buffers = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (io->buffers == MAP_FAILED)
+        return -errno;
+    io->buffer_ring = io_uring_setup_buf_ring(&io->ring, KN_IO_BUFFERS, BUFFER_GROUP, 0, &rc);
+    if (!io->buffer_ring) {
+        munmap(io->buffers, bytes);
+        return rc == -EINVAL ? KINO_KERNEL_TOO_OLD : rc;
+    }
+    for (unsigned i = 0; i < KN_IO_BUFFERS; i++)
+        io_uring_buf_ring_add(io->buffer_ring, io->buffers + (size_t)i * KN_IO_BUFFER_BYTES,
+                              KN_IO_BUFFER_BYTES, (unsigned short)i, KN_IO_BUFFERS - 1, (int)i);
+    io_uring_buf_ring_advance(io->buffer_ring, KN_IO_BUFFERS);
+    return 0;
+}
+
+/* What makes a ring faster and may be missing. */
+static void init_options(struct kn_io *io, unsigned table, bool migrates)
+{
+    const uint64_t without = kn_probe_disabled();
+    /* Not io_uring_register_files_sparse, which raises the process's descriptor limit. */
+    struct io_uring_rsrc_register files = {.nr = table, .flags = IORING_RSRC_REGISTER_SPARSE};
+
+    if (table > 0 && !(without & KINO_FEATURE_DIRECT_DESCRIPTORS) &&
+        io_uring_register((unsigned)io->ring.ring_fd, IORING_REGISTER_FILES2, &files,
+                          sizeof(files)) == 0)
+        io->features |= KINO_FEATURE_DIRECT_DESCRIPTORS;
+#ifdef IORING_FEAT_NO_IOWAIT
+    if (!(without & KINO_FEATURE_NO_IOWAIT) && (io->ring.features & IORING_FEAT_NO_IOWAIT) &&
+        io_uring_set_iowait(&io->ring, false) == 0)
+        io->features |= KINO_FEATURE_NO_IOWAIT;
+#endif
+    /* The registration belongs to one thread. */
+    if (!migrates && !(without & KINO_FEATURE_REGISTERED_RING) &&
+        io_uring_register_ring_fd(&io->ring) == 1)
+        io->features |= KINO_FEATURE_REGISTERED_RING;
+}
+
+int kn_io_init(struct kn_io *io, unsigned table, bool migrates)
+{
+    int rc;
+
+    *io = (struct kn_io){0};
+    rc = init_ring(io, migrates);
+    if (rc < 0)
+        return kn_probe_explain(rc);
+    rc = init_buffers(io);
+    if (rc < 0) {
+        io_uring_queue_exit(&io->ring);
+        return rc;
+    }
+    init_options(io, table, migrates);
+    io->initialised = true;
+    return 0;
+}
+
+void kn_io_deinit(struct kn_io *io)
+{
+    if (!io->initialised)
+        return;
+    io_uring_free_buf_ring(&io->ring, io->buffer_ring, KN_IO_BUFFERS, BUFFER_GROUP);
+    io_uring_queue_exit(&io->ring);
+    munmap(io->buffers, (size_t)KN_IO_BUFFERS * KN_IO_BUFFER_BYTES);
+    io->initialised = false;
+}
+
+void kn_io_forget(struct kn_io *io)
+{
+    if (!io->initialised)
+        return;
+    io_uring_queue_exit(&io->ring); /* unmaps and closes: the parent's ring goes on */
+    munmap(io->buffers, (size_t)KN_IO_BUFFERS * KN_IO_BUFFER_BYTES);
+    io->initialised = false;
+}
+
+static void fail(struct kn_io *io, struct kn_op *op)
+{
+    op->next_failed = io->failed;
+    io->failed = op;
+}
+
+/* A place in the submission queue, which is flushed when it is full. NULL, and `op` will complete
+ * with -EBUSY, when the kernel does not take what is there. */
+static struct io_uring_sqe *reserve(struct kn_io *io, struct kn_op *op)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&io->ring);
+
+    for (int i = 0; !sqe && i < SUBMIT_TRIES; i++) {
+        if (io_uring_submit(&io->ring) < 0)
+            io_uring_get_events(&io->ring); /* makes room where completions overflow */
+        sqe = io_uring_get_sqe(&io->ring);
+    }
+    if (sqe)
+        return sqe;
+    if (op)
+        fail(io, op);
+    return NULL;
+}
+
+static void set_owner(struct io_uring_sqe *sqe, struct kn_op *op, struct kn_file file)
+{
+    io_uring_sqe_set_data(sqe, op);
+    if (file.direct)
+        sqe->flags |= IOSQE_FIXED_FILE;
+}
+
+void kn_io_accept(struct kn_io *io, struct kn_op *op, int listening_fd)
+{
+    struct io_uring_sqe *sqe = reserve(io, op);
+
+    if (!sqe)
+        return;
+    io_uring_prep_multishot_accept(sqe, listening_fd, NULL, NULL, SOCK_CLOEXEC);
+    io_uring_sqe_set_data(sqe, op);
+}
+
+void kn_io_poll(struct kn_io *io, struct kn_op *op, int fd)
+{
+    struct io_uring_sqe *sqe = reserve(io, op);
+
+    if (!sqe)
+        return;
+    io_uring_prep_poll_multishot(sqe, fd, POLLIN);
+    io_uring_sqe_set_data(sqe, op);
+}
+
+void kn_io_receive(struct kn_io *io, struct kn_op *op, struct kn_file file)
+{
+    struct io_uring_sqe *sqe = reserve(io, op);
+
+    if (!sqe)
+        return;
+    io_uring_prep_recv_multishot(sqe, file.index, NULL, 0, 0);
+    set_owner(sqe, op, file);
+    sqe->flags |= IOSQE_BUFFER_SELECT;
+    sqe->buf_group = BUFFER_GROUP;
+}
+
+void kn_io_send(struct kn_io *io, struct kn_op *op, struct kn_file file, const char *data,
+                size_t len)
+{
+    struct io_uring_sqe *sqe = reserve(io, op);
+
+    if (!sqe)
+        return;
+    io_uring_prep_send(sqe, file.index, data, len < KN_IO_SEND_MOST ? len : KN_IO_SEND_MOST,
+                       MSG_NOSIGNAL);
+    set_owner(sqe, op, file);
+}
+
+void kn_io_shutdown(struct kn_io *io, struct kn_op *op, struct kn_file file)
+{
+    struct io_uring_sqe *sqe = reserve(io, op);
+
+    if (!sqe)
+        return;
+    io_uring_prep_shutdown(sqe, file.index, SHUT_WR);
+    set_owner(sqe, op, file);
+}
+
+void kn_io_close(struct kn_io *io, struct kn_op *op, struct kn_file file)
+{
+    struct io_uring_sqe *sqe = reserve(io, op);
+
+    if (!sqe)
+        return;
+    if (file.direct)
+        io_uring_prep_close_direct(sqe, (unsigned)file.index);
+    else
+        io_uring_prep_close(sqe, file.index);
+    io_uring_sqe_set_data(sqe, op);
+}
+
+void kn_io_cancel(struct kn_io *io, const struct kn_op *op)
+{
+    struct io_uring_sqe *sqe = reserve(io, NULL);
+
+    if (!sqe)
+        return;
+    io_uring_prep_cancel64(sqe, (uint64_t)(uintptr_t)op, 0);
+    io_uring_sqe_set_data(sqe,
+                          NULL); /* its own completion tells nothing the operation's does not */
+}
+
+struct kn_file kn_io_adopt(struct kn_io *io, int fd)
+{
+    if (io->features & KINO_FEATURE_DIRECT_DESCRIPTORS) {
+        int slot = fd;
+
+        /* The kernel picks the slot and writes it over the descriptor. */
+        if (io_uring_register_files_update(&io->ring, IORING_FILE_INDEX_ALLOC, &slot, 1) == 1) {
+            close(fd);
+            return (struct kn_file){.index = slot, .direct = true};
+        }
+    }
+    return (struct kn_file){.index = fd};
+}
+
+/* With deferred task work the kernel flags what it has for us; without, it posts by itself. */
+static bool nothing_to_enter_for(const struct kn_io *io)
+{
+    const unsigned wants_us = IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW;
+
+    return io_uring_sq_ready(&io->ring) == 0 &&
+           !(__atomic_load_n(io->ring.sq.kflags, __ATOMIC_RELAXED) & wants_us);
+}
+
+int kn_io_submit(struct kn_io *io, unsigned count, uint64_t timeout_ns)
+{
+    int rc;
+
+    if (io->buffers_returned > 0) {
+        io_uring_buf_ring_advance(io->buffer_ring, io->buffers_returned);
+        io->buffers_returned = 0;
+    }
+    if (count == 0 || io->failed) {
+        if (nothing_to_enter_for(io))
+            return 0;
+        rc = io_uring_submit_and_get_events(&io->ring);
+    } else if (timeout_ns == UINT64_MAX) {
+        rc = io_uring_submit_and_wait(&io->ring, count);
+    } else {
+        struct io_uring_cqe *cqe;
+        struct __kernel_timespec timeout = {
+            .tv_sec = (long long)(timeout_ns / 1000000000u),
+            .tv_nsec = (long long)(timeout_ns % 1000000000u),
+        };
+
+        rc = io_uring_submit_and_wait_timeout(&io->ring, &cqe, count, &timeout, NULL);
+    }
+    return rc < 0 && rc != -ETIME ? rc : 0;
+}
+
+static void complete(struct kn_io *io, const struct io_uring_cqe *cqe)
+{
+    struct kn_op *op = io_uring_cqe_get_data(cqe);
+    struct kn_completion completion = {
+        .result = cqe->res,
+        .more = cqe->flags & IORING_CQE_F_MORE,
+    };
+    unsigned id;
+
+    if (!op)
+        return;
+    if (!(cqe->flags & IORING_CQE_F_BUFFER)) {
+        op->fn(op, &completion);
+        return;
+    }
+    id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
+    assert(id < KN_IO_BUFFERS);
+    completion.data = io->buffers + (size_t)id * KN_IO_BUFFER_BYTES;
+    op->fn(op, &completion);
+    io_uring_buf_ring_add(io->buffer_ring, io->buffers + (size_t)id * KN_IO_BUFFER_BYTES,
+                          KN_IO_BUFFER_BYTES, (unsigned short)id, KN_IO_BUFFERS - 1,
+                          io->buffers_returned++);
+}
+
+static unsigned complete_failed(struct kn_io *io)
+{
+    struct kn_op *op = io->failed;
+    unsigned count = 0;
+
+    io->failed = NULL;
+    while (op) {
+        struct kn_op *next = op->next_failed;
+
+        op->fn(op, &(struct kn_completion){.result = -EBUSY});
+        op = next;
+        count++;
+    }
+    return count;
+}
+
+unsigned kn_io_reap(struct kn_io *io)
+{
+    unsigned count = complete_failed(io);
+    unsigned reaped = 0;
+    struct io_uring_cqe *cqe;
+    unsigned head;
+
+    io_uring_for_each_cqe(&io->ring, head, cqe)
+    {
+        /* By value: the callback may submit, and the kernel may then reuse the entry only after
+         * the advance below; but a copy also spares it the reads across the shared ring. */
+        const struct io_uring_cqe copy = {
+            .user_data = cqe->user_data, .res = cqe->res, .flags = cqe->flags};
+
+        complete(io, &copy);
+        if (++reaped == KN_IO_REAP_MOST)
+            break;
+    }
+    io_uring_cq_advance(&io->ring, reaped);
+    return count + reaped;
+}
+
+bool kn_io_pending(struct kn_io *io)
+{
+    return io->failed || io_uring_cq_ready(&io->ring) > 0;
+}

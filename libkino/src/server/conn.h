@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KN_SERVER_CONN_H
+#define KN_SERVER_CONN_H
+
+#include "base/timer.h"
+#include "dispatch/exchange.h"
+#include "http/http1.h"
+#include "io/io.h"
+
+struct kn_loop;
+struct kn_socket;
+
+enum {
+    KN_CONN_PENDING_MOST = 64 << 10, /* unparsed bytes of a connection that must wait */
+    KN_CONN_LINGER_MS = 2000,        /* for a client to read our last answer and close */
+};
+
+/* An HTTP/1 connection. Driver-only. Owned by its loop; freed by its last completion. */
+struct kn_conn {
+    struct kn_list link;    /* kn_loop.conns */
+    struct kn_list dirty;   /* kn_loop.dirty */
+    struct kn_list starved; /* kn_loop.starved */
+    struct kn_loop *loop;
+    struct kn_file file;
+    struct kn_op receive_op;
+    struct kn_op send_op;
+    struct kn_op end_op; /* shutdown, then close */
+    unsigned ops;        /* operations in flight */
+
+    struct kn_http1 http1;
+    struct kino_request *reading; /* its request is not complete yet */
+    struct kn_list order;         /* complete requests, oldest first, whose answers are due */
+    struct kn_list held;          /* answered ones that a user still has */
+    unsigned open;                /* dispatched or to be, and not released */
+    struct kn_buf pending;        /* received and not parsed, because others come first */
+    struct kn_buf out;            /* to be sent next */
+    struct kn_buf sending;        /* in the kernel */
+    size_t sent;                  /* of `sending` */
+
+    struct kn_timer timer; /* at the earlier of the two */
+    uint64_t read_deadline_ms;
+    uint64_t write_deadline_ms;
+
+    unsigned listener;
+    uint32_t peer_port;
+    uint32_t local_port;
+    char peer_text[INET6_ADDRSTRLEN];
+    char local_text[INET6_ADDRSTRLEN];
+
+    bool in_body;      /* the head of `reading` is complete */
+    bool receiving;    /* a receive is in flight */
+    bool stopped;      /* `pending` is full: do not receive */
+    bool send_busy;    /* a send is in flight */
+    bool continue_due; /* a 100 waits for the answers before it */
+    bool last;         /* no request after the ones we have */
+    bool rejected;     /* input was left unread: linger */
+    bool lingering;
+    bool peer_done;
+    bool closing;
+    bool close_started;
+};
+
+/* Take over an accepted descriptor. On failure it is closed and a line logged. */
+void kn_conn_open(struct kn_loop *loop, int fd, const struct kn_socket *socket);
+
+/* Send what is due. */
+void kn_conn_flush(struct kn_conn *conn);
+
+/* An exchange in `order` is answered: it may be the one to send. */
+void kn_conn_answered(struct kn_conn *conn);
+
+/* No user has this exchange any more. */
+void kn_conn_released(struct kn_conn *conn, struct kino_request *request);
+
+/* Receive again after buffers have come back. */
+void kn_conn_resume(struct kn_conn *conn);
+
+/* Finish what was begun and close; an idle one at once. */
+void kn_conn_drain(struct kn_conn *conn);
+
+/* Cancel all, give up the exchanges, and close. Idempotent; the memory goes with the last
+ * completion. */
+void kn_conn_close(struct kn_conn *conn);
+
+#endif

@@ -1,0 +1,568 @@
+/* SPDX-License-Identifier: MIT */
+#include "server/loop.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "server/conn.h"
+#include "server/server.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Exchanges */
+
+struct kino_request *kn_loop_exchange(struct kn_loop *loop)
+{
+    struct kn_list *link = kn_list_shift(&loop->free_exchanges);
+    struct kino_request *request;
+
+    if (link) {
+        request = kn_container_of(link, struct kino_request, live);
+        loop->free_count--;
+    } else {
+        request = kn_exchange_create(loop->mailbox, kn_loop_on_mail);
+        if (!request)
+            return NULL;
+    }
+    if (!request->out.data && loop->spare_count > 0)
+        request->out = loop->spares[--loop->spare_count];
+    return request;
+}
+
+void kn_loop_recycle(struct kn_loop *loop, struct kino_request *request)
+{
+    kn_list_remove(&request->order);
+    kn_list_remove(&request->live);
+    kn_list_remove(&request->queue);
+    if (loop->free_count == KN_LOOP_KEEP_EXCHANGES) {
+        kn_exchange_destroy(request);
+        return;
+    }
+    kn_exchange_reset(request, KN_LOOP_KEEP_BYTES);
+    kn_list_prepend(&loop->free_exchanges, &request->live);
+    loop->free_count++;
+}
+
+void kn_loop_spare(struct kn_loop *loop, struct kn_buf *buf)
+{
+    if (buf->data && buf->cap <= KN_LOOP_KEEP_BYTES && loop->spare_count < KN_LOOP_SPARES) {
+        loop->spares[loop->spare_count++] = *buf;
+        *buf = (struct kn_buf){0};
+    } else {
+        kn_buf_deinit(buf);
+    }
+}
+
+static bool push(struct kn_loop *loop, struct kino_request *request)
+{
+    atomic_store_explicit(&request->users, 1, memory_order_relaxed);
+    request->dispatched = true;
+    if (!kn_lane_push(&loop->lane, request)) {
+        request->dispatched = false;
+        return false;
+    }
+    loop->published++;
+    return true;
+}
+
+void kn_loop_publish(struct kn_loop *loop, struct kino_request *request)
+{
+    request->head.view.arrival_ns = loop->now_ns;
+    kn_list_append(&loop->live, &request->live);
+    if (kn_list_empty(&loop->queue) && push(loop, request))
+        return;
+    request->queued_ms = loop->now_ms;
+    kn_list_append(&loop->queue, &request->queue);
+    kn_timer_set(&loop->wheel, &loop->resume_timer, loop->now_ms + KN_LOOP_RESUME_MS);
+}
+
+/* Answer with a status of ours what nobody has answered. False: somebody has. */
+static bool answer_for(struct kino_request *request, unsigned status)
+{
+    if (!kn_exchange_claim(request))
+        return false;
+    request->failure = status;
+    request->answered = true;
+    if (request->conn && !request->taken)
+        kn_conn_answered(request->conn);
+    return true;
+}
+
+/* Requests that waited for a place in the lane. */
+static void push_queue(struct kn_loop *loop)
+{
+    const uint64_t timeout_ms = loop->server->config.queue_timeout_ms;
+
+    while (!kn_list_empty(&loop->queue)) {
+        struct kino_request *request =
+            kn_container_of(loop->queue.next, struct kino_request, queue);
+
+        if (push(loop, request)) {
+            kn_list_remove(&request->queue);
+        } else if (loop->now_ms - request->queued_ms >= timeout_ms) {
+            kn_list_remove(&request->queue);
+            request->released = true; /* no user has seen it */
+            request->conn->open--;
+            answer_for(request, 503);
+            kn_loop_exhausted(loop, "the queue was full for queue_timeout_ms: answering 503");
+        } else {
+            return;
+        }
+    }
+}
+
+void kn_loop_on_mail(struct kn_mail *mail, void *driver)
+{
+    struct kn_loop *loop = driver;
+    struct kino_request *request = kn_container_of(mail, struct kino_request, mail);
+    const uint32_t facts = atomic_exchange(&request->facts, 0);
+    struct kn_conn *conn = request->conn;
+
+    if (facts & KN_FACT_ANSWERED)
+        request->answered = true;
+    if (facts & KN_FACT_RELEASED) {
+        request->released = true;
+        if (conn)
+            conn->open--;
+    }
+    if (!conn) {
+        if (request->released)
+            kn_loop_recycle(loop, request);
+    } else if (facts & KN_FACT_ABORTED) {
+        kn_conn_close(conn);
+    } else if (request->taken) {
+        kn_conn_released(conn, request);
+    } else {
+        kn_conn_answered(conn);
+    }
+}
+
+static struct kino_request *find_unanswered(struct kn_loop *loop, uint64_t worker_id)
+{
+    for (struct kn_list *link = loop->live.next; link != &loop->live; link = link->next) {
+        struct kino_request *request = kn_container_of(link, struct kino_request, live);
+
+        if (atomic_load_explicit(&request->worker_id, memory_order_relaxed) == worker_id &&
+            !(atomic_load(&request->state) & KINO_STATE_ANSWERED))
+            return request;
+    }
+    return NULL;
+}
+
+void kn_loop_abort_worker(struct kn_loop *loop, uint64_t worker_id, unsigned status)
+{
+    struct kino_request *request;
+
+    /* From the start each time: an answer may end a connection, and take others off the list. */
+    while ((request = find_unanswered(loop, worker_id)))
+        answer_for(request, status);
+}
+
+/* Accepting */
+
+void kn_socket_end(struct kn_socket *socket)
+{
+    if (socket->fd < 0)
+        return;
+    shutdown(socket->fd, SHUT_RDWR); /* frees the port now: the ring may hold the file a while */
+    close(socket->fd);
+    socket->fd = -1;
+}
+
+void kn_loop_exhausted(struct kn_loop *loop, const char *what)
+{
+    if (loop->warned_ms && loop->now_ms - loop->warned_ms < 1000)
+        return;
+    loop->warned_ms = loop->now_ms;
+    kn_log(&loop->server->log, KINO_LOG_WARNING, "loop %u: %s", loop->index, what);
+}
+
+static bool at_limit(const struct kn_loop *loop)
+{
+    return atomic_load_explicit(&loop->server->connections, memory_order_relaxed) >=
+           loop->server->config.max_connections;
+}
+
+static void accept_on(struct kn_socket *socket)
+{
+    struct kn_loop *loop = socket->loop;
+
+    if (socket->accepting || loop->draining || loop->leaving)
+        return;
+    if (at_limit(loop)) {
+        socket->paused = true;
+        return;
+    }
+    socket->paused = false;
+    socket->accepting = true;
+    kn_io_accept(&loop->io, &socket->accept_op, socket->fd);
+}
+
+static void pause_accept(struct kn_socket *socket)
+{
+    struct kn_loop *loop = socket->loop;
+
+    socket->paused = true;
+    if (socket->accepting)
+        kn_io_cancel(&loop->io, &socket->accept_op);
+    kn_timer_set(&loop->wheel, &loop->resume_timer, loop->now_ms + KN_LOOP_RESUME_MS);
+}
+
+static void resume_accept(struct kn_loop *loop)
+{
+    for (struct kn_list *link = loop->sockets.next; link != &loop->sockets; link = link->next) {
+        struct kn_socket *socket = kn_container_of(link, struct kn_socket, link);
+
+        accept_on(socket);
+        if (socket->paused)
+            pause_accept(socket);
+    }
+}
+
+static void accepted(struct kn_socket *socket, int fd)
+{
+    struct kn_loop *loop = socket->loop;
+
+    if (loop->draining || loop->leaving) {
+        close(fd);
+        return;
+    }
+    kn_conn_open(loop, fd, socket);
+    if (at_limit(loop) && !socket->paused)
+        pause_accept(socket);
+}
+
+static void on_accept(struct kn_op *op, const struct kn_completion *completion)
+{
+    struct kn_socket *socket = kn_container_of(op, struct kn_socket, accept_op);
+
+    if (!completion->more)
+        socket->accepting = false;
+    if (completion->result >= 0) {
+        accepted(socket, completion->result);
+    } else if (completion->result == -EMFILE || completion->result == -ENFILE ||
+               completion->result == -ENOMEM || completion->result == -ENOBUFS) {
+        kn_loop_exhausted(socket->loop, kino_strerror(completion->result));
+        pause_accept(socket);
+    }
+    if (!socket->accepting && !socket->paused)
+        accept_on(socket); /* one connection's failure is no reason to stop */
+}
+
+void kn_loop_conn_closed(struct kn_loop *loop)
+{
+    loop->conn_count--;
+    atomic_fetch_sub_explicit(&loop->server->connections, 1, memory_order_relaxed);
+    resume_accept(loop);
+}
+
+/* Sockets of a loop whose driver left. */
+static void adopt_orphans(struct kn_loop *loop)
+{
+    struct kino_server *server = loop->server;
+    struct kn_list *link;
+
+    if (loop->draining || loop->leaving || atomic_load(&server->orphan_count) == 0)
+        return;
+    pthread_mutex_lock(&server->mutex);
+    while ((link = kn_list_shift(&server->orphans))) {
+        struct kn_socket *socket = kn_container_of(link, struct kn_socket, link);
+
+        atomic_fetch_sub(&server->orphan_count, 1);
+        socket->loop = loop;
+        socket->accept_op.fn = on_accept;
+        kn_list_append(&loop->sockets, &socket->link);
+        listen(socket->fd, server->listeners[socket->listener].backlog);
+    }
+    pthread_mutex_unlock(&server->mutex);
+    resume_accept(loop);
+}
+
+static bool accepts_ended(const struct kn_loop *loop)
+{
+    for (struct kn_list *link = loop->sockets.next; link != &loop->sockets; link = link->next)
+        if (kn_container_of(link, struct kn_socket, link)->accepting)
+            return false;
+    return true;
+}
+
+static void stop_accepting(struct kn_loop *loop)
+{
+    for (struct kn_list *link = loop->sockets.next; link != &loop->sockets; link = link->next)
+        pause_accept(kn_container_of(link, struct kn_socket, link));
+}
+
+/* Draining and ending */
+
+static void for_conns(struct kn_loop *loop, void (*fn)(struct kn_conn *))
+{
+    struct kn_list *link = loop->conns.next;
+
+    while (link != &loop->conns) {
+        struct kn_conn *conn = kn_container_of(link, struct kn_conn, link);
+
+        link = link->next; /* a connection is freed only by a completion, not in here */
+        fn(conn);
+    }
+}
+
+/* So that later clients are refused, and the port is free, though answers are still due. */
+static void close_sockets(struct kn_loop *loop)
+{
+    struct kn_list *link;
+
+    while ((link = kn_list_shift(&loop->sockets)))
+        kn_socket_end(kn_container_of(link, struct kn_socket, link));
+}
+
+/* Follow the server into its drain, and past its deadline. */
+static void check_drain(struct kn_loop *loop)
+{
+    if (!kn_server_draining(loop->server))
+        return;
+    if (!loop->draining) {
+        loop->draining = true;
+        stop_accepting(loop);
+        for_conns(loop, kn_conn_drain);
+    }
+    if (accepts_ended(loop))
+        close_sockets(loop);
+    if (loop->now_ms >= atomic_load(&loop->server->drain_deadline_ms))
+        for_conns(loop, kn_conn_close);
+    else
+        kn_timer_set(&loop->wheel, &loop->resume_timer, loop->now_ms + KN_LOOP_RESUME_MS);
+}
+
+static void on_resume(struct kn_timer *timer)
+{
+    struct kn_loop *loop = kn_container_of(timer, struct kn_loop, resume_timer);
+
+    check_drain(loop);
+    push_queue(loop);
+    if (!kn_list_empty(&loop->queue))
+        kn_timer_set(&loop->wheel, &loop->resume_timer, loop->now_ms + KN_LOOP_RESUME_MS);
+    resume_accept(loop);
+}
+
+static bool may_end(const struct kn_loop *loop)
+{
+    return (loop->draining || loop->leaving) && loop->conn_count == 0 && accepts_ended(loop);
+}
+
+/* Nothing is in flight but the poll of the mailbox. */
+static void end(struct kn_loop *loop)
+{
+    struct kino_server *server = loop->server;
+    struct kn_list *link;
+
+    if (loop->waking)
+        kn_io_cancel(&loop->io, &loop->wake_op);
+    while (loop->waking) {
+        kn_io_submit(&loop->io, 1, KN_NS_PER_MS);
+        kn_io_reap(&loop->io);
+    }
+    kn_io_deinit(&loop->io);
+    loop->begun = false;
+    kn_server_loop_ends(server);
+    pthread_mutex_lock(&server->mutex);
+    while ((link = kn_list_shift(&loop->sockets))) {
+        kn_list_append(&server->orphans, link);
+        atomic_fetch_add(&server->orphan_count, 1);
+    }
+    for (unsigned i = 0; i < server->loop_count; i++)
+        kn_mailbox_call(server->loops[i].mailbox);
+    pthread_mutex_unlock(&server->mutex);
+}
+
+void kn_loop_leave(struct kn_loop *loop)
+{
+    if (!loop->begun)
+        return;
+    loop->leaving = true;
+    kn_mailbox_deliver(loop->mailbox, loop); /* what is answered is at least tried */
+    while (!kn_list_empty(&loop->dirty))
+        kn_conn_flush(kn_container_of(kn_list_shift(&loop->dirty), struct kn_conn, dirty));
+    kn_io_submit(&loop->io, 0, 0);
+    stop_accepting(loop);
+    for_conns(loop, kn_conn_close);
+    while (loop->begun)
+        kn_loop_turn(loop, loop->now_ns + KN_NS_PER_S);
+    loop->leaving = false;
+}
+
+/* Turns */
+
+static void on_wake(struct kn_op *op, const struct kn_completion *completion)
+{
+    struct kn_loop *loop = kn_container_of(op, struct kn_loop, wake_op);
+
+    if (!completion->more)
+        loop->waking = false;
+}
+
+static void read_clock(struct kn_loop *loop)
+{
+    loop->now_ns = kn_clock_ns();
+    loop->now_ms = loop->now_ns / KN_NS_PER_MS;
+}
+
+int kn_loop_begin(struct kn_loop *loop, bool migrates)
+{
+    const uint64_t most = loop->server->config.max_connections;
+    int rc;
+
+    if (!kn_server_loop_begins(loop->server))
+        return KINO_CLOSED;
+    rc = kn_io_init(&loop->io, most < KN_TABLE_MOST ? (unsigned)most : KN_TABLE_MOST, migrates);
+    if (rc < 0) {
+        kn_server_loop_ends(loop->server);
+        return rc;
+    }
+    loop->begun = true;
+    loop->draining = false;
+    read_clock(loop);
+    kn_wheel_init(&loop->wheel, loop->now_ms);
+    kn_timer_init(&loop->resume_timer, on_resume);
+    adopt_orphans(loop);
+    for (struct kn_list *link = loop->sockets.next; link != &loop->sockets; link = link->next) {
+        struct kn_socket *socket = kn_container_of(link, struct kn_socket, link);
+
+        socket->accept_op.fn = on_accept;
+        listen(socket->fd, loop->server->listeners[socket->listener].backlog);
+        accept_on(socket);
+    }
+    return 0;
+}
+
+static void flush_dirty(struct kn_loop *loop)
+{
+    struct kn_list *link;
+
+    while ((link = kn_list_shift(&loop->dirty)))
+        kn_conn_flush(kn_container_of(link, struct kn_conn, dirty));
+}
+
+static void resume_starved(struct kn_loop *loop)
+{
+    struct kn_list *link;
+
+    while ((link = kn_list_shift(&loop->starved)))
+        kn_conn_resume(kn_container_of(link, struct kn_conn, starved));
+}
+
+/* How long the next wait may last: to its end, the next deadline, or not at all. */
+static uint64_t wait_ns(struct kn_loop *loop, uint64_t deadline_ns)
+{
+    const uint64_t next_ms = kn_wheel_next_ms(&loop->wheel);
+    const uint64_t next_ns = next_ms == UINT64_MAX ? UINT64_MAX : next_ms * KN_NS_PER_MS;
+    const uint64_t until_ns = deadline_ns < next_ns ? deadline_ns : next_ns;
+    uint64_t now_ns;
+
+    if (until_ns == UINT64_MAX)
+        return UINT64_MAX;
+    now_ns = kn_clock_ns();
+    return until_ns > now_ns ? until_ns - now_ns : 0;
+}
+
+/* Submit what this turn began; sleep if the caller allows it and there is nothing to do. */
+static int submit(struct kn_loop *loop, uint64_t deadline_ns)
+{
+    enum kn_mailbox_state state = loop->full_turn ? KN_MAILBOX_NAPPING : KN_MAILBOX_ASLEEP;
+    uint64_t timeout_ns;
+    int rc;
+
+    if (deadline_ns == 0 || kn_io_pending(&loop->io) || may_end(loop))
+        return kn_io_submit(&loop->io, 0, 0);
+    timeout_ns = wait_ns(loop, deadline_ns);
+    if (timeout_ns == 0 || !kn_mailbox_sleep(loop->mailbox, state))
+        return kn_io_submit(&loop->io, 0, 0);
+    if (loop->full_turn && timeout_ns > KN_LOOP_NAP_NS)
+        rc = kn_io_submit(&loop->io, KN_LOOP_BUSY, KN_LOOP_NAP_NS);
+    else
+        rc = kn_io_submit(&loop->io, 1, timeout_ns);
+    kn_mailbox_awake(loop->mailbox);
+    return rc;
+}
+
+int kn_loop_turn(struct kn_loop *loop, uint64_t deadline_ns)
+{
+    unsigned completions;
+    int rc;
+
+    if (!loop->begun)
+        return KINO_CLOSED;
+    loop->published = 0;
+    if (!loop->waking) {
+        loop->waking = true;
+        kn_io_poll(&loop->io, &loop->wake_op, loop->mailbox->wake_fd);
+    }
+    kn_mailbox_deliver(loop->mailbox, loop);
+    check_drain(loop);
+    adopt_orphans(loop);
+    push_queue(loop);
+    resume_starved(loop);
+    flush_dirty(loop);
+    if (loop->published > 0)
+        deadline_ns = 0;
+    rc = submit(loop, deadline_ns);
+    read_clock(loop);
+    completions = kn_io_reap(&loop->io);
+    loop->full_turn = completions >= KN_LOOP_BUSY;
+    kn_wheel_advance(&loop->wheel, loop->now_ms);
+    kn_parking_wake(&loop->server->parking, loop->published);
+    if (may_end(loop)) {
+        end(loop);
+        return KINO_CLOSED;
+    }
+    return rc == -EINTR || rc == -EBUSY || rc == -EAGAIN ? 0 : rc;
+}
+
+/* Life */
+
+int kn_loop_init(struct kn_loop *loop, struct kino_server *server, unsigned index, unsigned count)
+{
+    const uint64_t depth = server->config.queue_depth / count;
+    int rc;
+
+    *loop = (struct kn_loop){.server = server, .index = index};
+    kn_list_init(&loop->sockets);
+    kn_list_init(&loop->conns);
+    kn_list_init(&loop->dirty);
+    kn_list_init(&loop->starved);
+    kn_list_init(&loop->live);
+    kn_list_init(&loop->queue);
+    kn_list_init(&loop->free_exchanges);
+    loop->wake_op.fn = on_wake;
+    rc = kn_lane_init(&loop->lane, depth > 0 ? depth : 1);
+    if (rc < 0)
+        return rc;
+    rc = kn_mailbox_create(&loop->mailbox);
+    if (rc < 0)
+        kn_lane_deinit(&loop->lane);
+    return rc;
+}
+
+void kn_loop_deinit(struct kn_loop *loop)
+{
+    struct kino_request *request;
+    struct kn_list *link;
+
+    /* Nobody will take these any more. */
+    while ((request = kn_lane_pop(&loop->lane)))
+        kino_request_release(request);
+    kn_mailbox_close(loop->mailbox, loop);
+    while ((link = kn_list_shift(&loop->free_exchanges)))
+        kn_exchange_destroy(kn_container_of(link, struct kino_request, live));
+    while (loop->spare_count > 0)
+        kn_buf_deinit(&loop->spares[--loop->spare_count]);
+    kn_lane_deinit(&loop->lane);
+    kn_mailbox_drop(loop->mailbox);
+}
+
+void kn_loop_forget(struct kn_loop *loop)
+{
+    kn_io_forget(&loop->io);
+    close(loop->mailbox->wake_fd);
+}

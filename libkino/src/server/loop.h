@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KN_SERVER_LOOP_H
+#define KN_SERVER_LOOP_H
+
+#include "base/list.h"
+#include "base/mailbox.h"
+#include "base/timer.h"
+#include "dispatch/exchange.h"
+#include "dispatch/lane.h"
+#include "io/io.h"
+#include "kino.h"
+
+#include <pthread.h>
+
+struct kino_server;
+
+enum {
+    KN_LOOP_SPARES = 64,           /* output buffers kept for reuse */
+    KN_LOOP_KEEP_EXCHANGES = 1024, /* free ones kept for reuse */
+    KN_LOOP_KEEP_BYTES = 16 << 10, /* of a buffer that is kept */
+    KN_LOOP_BUSY = 16,             /* completions that make a turn a full one */
+    KN_LOOP_NAP_NS = 50000,        /* after a full turn: answers and requests gather */
+    KN_LOOP_RESUME_MS = 100,       /* until accepting is tried again */
+};
+
+/* A listening socket. Belongs to the server; driver-only while a loop drives it. */
+struct kn_socket {
+    struct kn_list link; /* in the loop's list, or the server's orphans */
+    struct kn_loop *loop;
+    struct kn_op accept_op;
+    int fd;
+    unsigned listener;
+    bool accepting; /* the operation is in flight */
+    bool paused;
+    /* Where it is bound to one address, so are its connections, and need not be asked. */
+    bool wildcard;
+    char local_text[INET6_ADDRSTRLEN];
+    uint32_t local_port;
+};
+
+/* One ring, its connections and the lane of its requests. Driver-only but for mailbox and lane. */
+struct kn_loop {
+    struct kino_server *server;
+    unsigned index;
+    struct kn_mailbox *mailbox; /* constant; lives as long as the server or any exchange */
+    struct kn_lane lane;
+    bool driven;               /* under the server's mutex: it has its thread or worker */
+    pthread_t thread;          /* queue: the library's own */
+    _Atomic uint32_t reported; /* queue: release after start_result; a futex */
+    int start_result;          /* of the thread's kn_loop_begin */
+    struct kn_list sockets;
+
+    struct kn_io io;
+    struct kn_op wake_op;
+    bool waking; /* the operation is in flight */
+    struct kn_wheel wheel;
+    struct kn_timer resume_timer; /* paused sockets, waiting requests, the drain's deadline */
+    uint64_t now_ns;
+    uint64_t now_ms;
+    struct kn_list conns;
+    unsigned conn_count;    /* closing ones included */
+    struct kn_list dirty;   /* connections with something to send */
+    struct kn_list starved; /* connections that found no receive buffer */
+    struct kn_list live;    /* exchanges that users have, or will */
+    struct kn_list queue;   /* of those, the ones for which the lane has no place */
+    struct kn_list free_exchanges;
+    unsigned free_count;
+    struct kn_buf spares[KN_LOOP_SPARES];
+    unsigned spare_count;
+    uint64_t published; /* requests pushed in this turn */
+    uint64_t warned_ms; /* when the last line about exhaustion was logged */
+    bool begun;
+    bool full_turn;
+    bool draining;
+    bool leaving; /* its worker is being destroyed: as draining, but the sockets go to others */
+};
+
+/* Stop listening and close. By the process that bound it. */
+void kn_socket_end(struct kn_socket *socket);
+
+/* Mail of an exchange. */
+void kn_loop_on_mail(struct kn_mail *mail, void *driver);
+
+/* Before start, on any thread. 0 or -errno. */
+int kn_loop_init(struct kn_loop *loop, struct kino_server *server, unsigned index, unsigned count);
+/* No driver is left. Answers that come later are dropped. */
+void kn_loop_deinit(struct kn_loop *loop);
+/* The same in a child of the process that started the server: frees and closes, no more. */
+void kn_loop_forget(struct kn_loop *loop);
+
+/* Make the ring, on the driver's thread, and begin to accept. 0; what kn_io_init says; KINO_CLOSED.
+ */
+int kn_loop_begin(struct kn_loop *loop, bool migrates);
+
+/* One turn. Sleeps at most until `deadline_ns` (0: not at all) when there is nothing to do. 0;
+ * KINO_CLOSED: the loop has ended; or what the kernel says, after which the loop has ended too. */
+int kn_loop_turn(struct kn_loop *loop, uint64_t deadline_ns);
+
+/* The driver leaves: close what is open and give the sockets to others. */
+void kn_loop_leave(struct kn_loop *loop);
+
+/* Answer for a worker. Driver-only. */
+void kn_loop_abort_worker(struct kn_loop *loop, uint64_t worker_id, unsigned status);
+
+/* For connections. */
+
+/* A new exchange, not yet dispatched. NULL: out of memory. */
+struct kino_request *kn_loop_exchange(struct kn_loop *loop);
+/* Take back an exchange that no user and no connection has. */
+void kn_loop_recycle(struct kn_loop *loop, struct kino_request *request);
+/* Hand a complete request to the workers. */
+void kn_loop_publish(struct kn_loop *loop, struct kino_request *request);
+/* Give the buffer's memory to the next answer. */
+void kn_loop_spare(struct kn_loop *loop, struct kn_buf *buf);
+void kn_loop_conn_closed(struct kn_loop *loop);
+/* Say in the log what ran out, at most once a second. */
+void kn_loop_exhausted(struct kn_loop *loop, const char *what);
+
+#endif

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KN_SERVER_SERVER_H
+#define KN_SERVER_SERVER_H
+
+#include "base/log.h"
+#include "dispatch/park.h"
+#include "http/head.h"
+#include "io/socket.h"
+#include "kino.h"
+#include "server/loop.h"
+
+#include <pthread.h>
+#include <sys/types.h>
+
+enum {
+    KN_MOST_LISTENERS = 16,
+    KN_TABLE_MOST = 1 << 16, /* direct descriptors of a ring; 8 bytes each in the kernel */
+};
+
+enum kn_server_bit {
+    KN_SERVER_DRAINED = 1 << 0, /* never cleared */
+    KN_SERVER_INTERRUPTED = 1 << 1,
+};
+
+/* An address to listen on. Constant after start but for the port, which start may fill in. */
+struct kn_listener {
+    union kn_address address;
+    int backlog;
+};
+
+/* The whole. Shared: constant after start, or atomic, or under `mutex`. */
+struct kino_server {
+    struct kino_config config; /* resolved; constant after create but for `loops` */
+    struct kn_limits limits;
+    struct kn_log log;
+
+    pthread_mutex_t mutex; /* the start and end of loops and workers; orphans */
+    struct kn_listener listeners[KN_MOST_LISTENERS];
+    unsigned listener_count;
+    struct kn_loop *loops; /* an array; NULL before start */
+    unsigned loop_count;
+    struct kn_socket *sockets; /* an array: one for each loop and listener */
+    unsigned socket_count;
+    bool loops_given;       /* the config named their number */
+    pid_t owner;            /* who started it; 0 before */
+    struct kn_list orphans; /* kn_socket.link: listening sockets whose driver left */
+
+    struct kn_parking parking;
+    _Atomic uint32_t orphan_count;
+    _Atomic uint32_t running;     /* loops begun and not ended */
+    _Atomic uint32_t workers;     /* created and not destroyed */
+    _Atomic uint64_t connections; /* relaxed */
+    _Atomic uint64_t next_worker_id;
+    _Atomic uint64_t drain_deadline_ms; /* UINT64_MAX: not draining */
+    _Atomic uint32_t bits;              /* enum kn_server_bit; a futex */
+};
+
+bool kn_server_draining(struct kino_server *server);
+bool kn_server_drained(struct kino_server *server);
+
+/* A loop begins. False: too late, the server drains. */
+bool kn_server_loop_begins(struct kino_server *server);
+void kn_server_loop_ends(struct kino_server *server);
+
+#endif

@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "dispatch/park.h"
+#include "server/config.h"
+#include "server/server.h"
+
+#include <errno.h>
+
+enum {
+    FLUSH_AFTER_NS = 200000, /* an answer waits no longer for others to go with it */
+};
+
+/* Who takes requests. Its own thread's, but for what is atomic. */
+struct kino_worker {
+    struct kino_server *server;
+    struct kn_loop *loop; /* inline: the one it drives; constant */
+    struct kn_parker parker;
+    _Atomic uint64_t id; /* written on what it takes; a new one after each abort */
+    unsigned next_lane;  /* queue: where to look first */
+    pthread_t driver;    /* inline: who drives the loop */
+    bool migrates;
+    bool bound;         /* inline: the loop is begun, by `driver` */
+    uint64_t unsent_ns; /* inline: since when the oldest answer waits; 0 none */
+};
+
+/* A loop without a driver, marked as driven. NULL: all have one. */
+static struct kn_loop *claim_loop(struct kino_server *server)
+{
+    struct kn_loop *loop = NULL;
+
+    pthread_mutex_lock(&server->mutex);
+    for (unsigned i = 0; i < server->loop_count && !loop; i++)
+        if (!server->loops[i].driven)
+            loop = &server->loops[i];
+    if (loop)
+        loop->driven = true;
+    pthread_mutex_unlock(&server->mutex);
+    return loop;
+}
+
+static void give_up_loop(struct kino_server *server, struct kn_loop *loop)
+{
+    pthread_mutex_lock(&server->mutex);
+    loop->driven = false;
+    pthread_mutex_unlock(&server->mutex);
+}
+
+int kino_worker_create(struct kino_server *server, const struct kino_worker_config *config,
+                       struct kino_worker **out)
+{
+    struct kino_worker_config given = {0};
+    struct kino_worker *worker;
+    int rc = config ? kn_config_read(&given, sizeof(given), config) : 0;
+
+    if (rc < 0 || given.migrates > 1)
+        return KINO_INVALID;
+    if (!server->owner)
+        return KINO_BUSY;
+    worker = kn_alloc_zeroed(sizeof(*worker));
+    if (!worker)
+        return -ENOMEM;
+    if (server->config.dispatch == KINO_DISPATCH_INLINE) {
+        worker->loop = claim_loop(server);
+        if (!worker->loop) {
+            kn_free(worker);
+            return KINO_BUSY;
+        }
+    }
+    worker->server = server;
+    worker->migrates = given.migrates;
+    kn_parker_init(&worker->parker);
+    atomic_init(&worker->id, atomic_fetch_add(&server->next_worker_id, 1));
+    atomic_fetch_add(&server->workers, 1);
+    *out = worker;
+    return 0;
+}
+
+/* Inline: begin on the first call, and refuse other threads. */
+static int drive(struct kino_worker *worker)
+{
+    int rc;
+
+    if (worker->bound)
+        return worker->migrates || pthread_equal(worker->driver, pthread_self()) ? 0 : KINO_BUSY;
+    rc = kn_loop_begin(worker->loop, worker->migrates);
+    if (rc < 0)
+        return rc;
+    worker->driver = pthread_self();
+    worker->bound = true;
+    return 0;
+}
+
+static int turn(struct kino_worker *worker, uint64_t deadline_ns)
+{
+    worker->unsent_ns = 0;
+    return kn_loop_turn(worker->loop, deadline_ns);
+}
+
+static struct kino_request *pop(struct kino_worker *worker)
+{
+    struct kino_server *server = worker->server;
+
+    if (worker->loop)
+        return kn_lane_pop(&worker->loop->lane);
+    for (unsigned i = 0; i < server->loop_count; i++) {
+        struct kino_request *request;
+
+        if (++worker->next_lane >= server->loop_count)
+            worker->next_lane = 0;
+        request = kn_lane_pop(&server->loops[worker->next_lane].lane);
+        if (request)
+            return request;
+    }
+    return NULL;
+}
+
+static int take(struct kino_worker *worker, struct kino_request **out)
+{
+    struct kino_request *request = pop(worker);
+
+    if (!request)
+        return KINO_AGAIN;
+    atomic_store_explicit(&request->worker_id,
+                          atomic_load_explicit(&worker->id, memory_order_relaxed),
+                          memory_order_relaxed);
+    *out = request;
+    return KINO_REQUEST;
+}
+
+int kino_worker_try_take(struct kino_worker *worker, struct kino_request **out)
+{
+    int rc;
+
+    if (!worker->loop) {
+        rc = take(worker, out);
+        return rc == KINO_AGAIN && kn_server_drained(worker->server) ? KINO_CLOSED : rc;
+    }
+    rc = drive(worker);
+    if (rc < 0)
+        return rc;
+    if (worker->unsent_ns == 0 || kn_clock_ns() - worker->unsent_ns < FLUSH_AFTER_NS) {
+        rc = take(worker, out);
+        if (rc != KINO_AGAIN)
+            return rc;
+    }
+    rc = turn(worker, 0);
+    if (rc < 0 && rc != KINO_CLOSED)
+        return rc;
+    return take(worker, out) == KINO_REQUEST ? KINO_REQUEST : rc == 0 ? KINO_AGAIN : rc;
+}
+
+static bool lanes_empty(struct kino_worker *worker)
+{
+    struct kino_server *server = worker->server;
+
+    if (worker->loop)
+        return kn_lane_empty(&worker->loop->lane);
+    for (unsigned i = 0; i < server->loop_count; i++)
+        if (!kn_lane_empty(&server->loops[i].lane))
+            return false;
+    return true;
+}
+
+static uint64_t deadline_of(uint64_t timeout_ms)
+{
+    if (timeout_ms > UINT64_MAX / KN_NS_PER_MS)
+        return UINT64_MAX;
+    return kn_clock_after(kn_clock_ns(), timeout_ms * KN_NS_PER_MS);
+}
+
+/* Park until a lane has something. */
+static void park(struct kino_worker *worker, uint64_t deadline_ns)
+{
+    struct kn_parking *parking = &worker->server->parking;
+
+    kn_parking_enter(parking, &worker->parker);
+    if (lanes_empty(worker) && !kn_server_drained(worker->server))
+        kn_parker_wait(&worker->parker, deadline_ns);
+    kn_parking_leave(parking, &worker->parker);
+}
+
+/* This worker will not take what it may have been woken for. */
+static void wake_another(struct kino_worker *worker)
+{
+    if (!worker->loop && !lanes_empty(worker))
+        kn_parking_wake(&worker->server->parking, 1);
+}
+
+int kino_worker_wait(struct kino_worker *worker, uint64_t timeout_ms)
+{
+    const uint64_t deadline_ns = deadline_of(timeout_ms);
+    int rc = worker->loop ? drive(worker) : 0;
+
+    while (rc == 0) {
+        if (kn_parker_clear(&worker->parker, KN_PARK_INTERRUPTED)) {
+            wake_another(worker);
+            return KINO_INTERRUPTED;
+        }
+        if (!lanes_empty(worker))
+            return 0;
+        if (!worker->loop && kn_server_drained(worker->server))
+            return KINO_CLOSED;
+        if (kn_clock_ns() >= deadline_ns)
+            return KINO_TIMED_OUT;
+        if (worker->loop)
+            rc = turn(worker, deadline_ns);
+        else
+            park(worker, deadline_ns);
+    }
+    return rc;
+}
+
+int kino_worker_take(struct kino_worker *worker, uint64_t timeout_ms, struct kino_request **out)
+{
+    int rc;
+
+    /* A worker that is woken may find that another was faster: then it sleeps again. */
+    while ((rc = kino_worker_try_take(worker, out)) == KINO_AGAIN) {
+        rc = kino_worker_wait(worker, timeout_ms);
+        if (rc < 0)
+            return rc;
+    }
+    return rc;
+}
+
+int kino_worker_respond_take(struct kino_worker *worker, const struct kino_response *response,
+                             struct kino_request **request)
+{
+    struct kino_request *answered = *request;
+    uint32_t facts = 0;
+    int rc = kn_exchange_answer(answered, response);
+
+    if (rc < 0 && rc != KINO_ANSWERED)
+        return rc;
+    if (rc == 0)
+        facts |= KN_FACT_ANSWERED;
+    facts |= kn_exchange_drop(answered);
+    if (facts)
+        kn_exchange_post(answered, facts);
+    if (worker->loop && worker->unsent_ns == 0)
+        worker->unsent_ns = kn_clock_ns();
+    *request = NULL;
+    rc = kino_worker_try_take(worker, request);
+    return rc == KINO_REQUEST ? KINO_REQUEST : 0;
+}
+
+int kino_worker_flush(struct kino_worker *worker)
+{
+    int rc;
+
+    if (!worker->loop || !worker->bound)
+        return 0;
+    rc = drive(worker);
+    if (rc == 0)
+        rc = turn(worker, 0);
+    return rc == KINO_BUSY ? rc : 0;
+}
+
+int kino_worker_interrupt(struct kino_worker *worker)
+{
+    kn_parker_interrupt(&worker->parker);
+    if (worker->loop)
+        kn_mailbox_call(worker->loop->mailbox);
+    return 0;
+}
+
+/* What a worker's end means to one loop. Freed by the delivery. */
+struct abortion {
+    struct kn_mail mail;
+    uint64_t worker_id;
+    unsigned status;
+};
+
+static void deliver_abort(struct kn_mail *mail, void *driver)
+{
+    struct abortion *abortion = kn_container_of(mail, struct abortion, mail);
+
+    kn_loop_abort_worker(driver, abortion->worker_id, abortion->status);
+    kn_free(abortion);
+}
+
+static int post_abort(struct kn_loop *loop, uint64_t worker_id, unsigned status)
+{
+    struct abortion *abortion = kn_alloc(sizeof(*abortion));
+
+    if (!abortion)
+        return -ENOMEM;
+    *abortion =
+        (struct abortion){.mail.deliver = deliver_abort, .worker_id = worker_id, .status = status};
+    if (!kn_mailbox_post(loop->mailbox, &abortion->mail))
+        kn_free(abortion);
+    return 0;
+}
+
+int kino_worker_abort(struct kino_worker *worker, uint64_t status)
+{
+    struct kino_server *server = worker->server;
+    uint64_t id;
+    int result = 0;
+
+    if (status < 400 || status > 599)
+        return KINO_INVALID;
+    /* What it takes from now on is not meant. */
+    id = atomic_exchange(&worker->id, atomic_fetch_add(&server->next_worker_id, 1));
+    wake_another(worker);
+    for (unsigned i = 0; i < server->loop_count; i++) {
+        if (worker->loop && worker->loop != &server->loops[i])
+            continue;
+        int rc = post_abort(&server->loops[i], id, (unsigned)status);
+
+        if (rc < 0)
+            result = rc;
+    }
+    return result;
+}
+
+int kino_worker_destroy(struct kino_worker *worker)
+{
+    struct kino_server *server;
+    int rc;
+
+    if (!worker)
+        return 0;
+    server = worker->server;
+    if (worker->loop) {
+        rc = worker->bound ? drive(worker) : 0;
+        if (rc < 0)
+            return rc;
+        kn_loop_leave(worker->loop);
+        give_up_loop(server, worker->loop);
+    }
+    wake_another(worker);
+    kn_free(worker);
+    atomic_fetch_sub(&server->workers, 1);
+    return 0;
+}
