@@ -347,15 +347,17 @@ static int split_absolute_form(struct kino_head *view)
     const char *at = view->target.data;
     const char *end = at + view->target.len;
     const char *path;
+    const char *at_sign;
 
     if (view->target.len < prefix_len ||
         !kn_slice_is(kn_slice_between(at, at + prefix_len), prefix))
         return 400;
     at += prefix_len;
-    for (path = at; path < end && *path != '/' && *path != '?'; path++) {
-        if (*path == '@')
-            at = path + 1;
-    }
+    for (path = at; path < end && *path != '/' && *path != '?';)
+        path++;
+    at_sign = memchr(at, '@', (size_t)(path - at));
+    if (at_sign)
+        at = at_sign + 1;
     view->authority = kn_slice_between(at, path);
     if (!is_host(view->authority))
         return 400;

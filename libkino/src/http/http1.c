@@ -193,7 +193,7 @@ static int read_codings(struct framing *framing, struct kino_slice list)
     struct kino_slice element;
 
     framing->is_coded = true;
-    if (memchr(list.data, '\t', list.len))
+    if (list.len == 0 || list.data[0] == ',' || memchr(list.data, '\t', list.len))
         return 400;
     while (kn_shift_element(&list, &element)) {
         if (!kn_is_token(element) || kn_slice_is(element, "identity"))
@@ -223,36 +223,48 @@ static int read_field(struct framing *framing, const struct kino_field *field)
     }
 }
 
-static int judge_coding(const struct framing *framing, uint32_t version)
+static int judge_coding(llhttp_t *parser, const struct framing *framing)
 {
-    if (version == KINO_HTTP_1_0 || framing->lengths > 0)
+    if (llhttp_get_http_minor(parser) == 0 || framing->lengths > 0)
         return 400;
     if (framing->chunked > 1 || framing->chunked > framing->chunked_is_last)
         return 400;
     if (!framing->chunked_is_last && (framing->last_is_known || !framing->is_unimplemented))
         return 400;
-    return framing->is_unimplemented ? 501 : 0;
+    if (framing->is_unimplemented)
+        return 501;
+    /* llhttp saw what is trimmed from the value here: "chunked\t" is no chunked to it. */
+    return parser->flags & F_CHUNKED ? 0 : 400;
+}
+
+/* SPEC.md 2.5 and 2.8. */
+static int judge_fields(struct kn_http1 *http1, struct framing *framing)
+{
+    const struct kino_head *view = &http1->head->view;
+    int status = 0;
+
+    for (size_t i = 0; i < view->field_count && !status; i++)
+        status = read_field(framing, &view->fields[i]);
+    if (status)
+        return status;
+    if (framing->is_coded)
+        return judge_coding(&http1->parser, framing);
+    if (framing->lengths > 1)
+        return 400;
+    return http1->parser.content_length > http1->limits->max_body_bytes ? 413 : 0;
 }
 
 static int on_headers_complete(llhttp_t *parser)
 {
     struct kn_http1 *http1 = of(parser);
-    struct kino_head *view = &http1->head->view;
     bool is_1_0 = llhttp_get_http_minor(parser) == 0;
     struct framing framing = {0};
     int status = kn_head_seal(http1->head, is_1_0 ? KINO_HTTP_1_0 : KINO_HTTP_1_1);
 
-    for (size_t i = 0; i < view->field_count && !status; i++)
-        status = read_field(&framing, &view->fields[i]);
-    if (!status && framing.lengths > 1)
-        status = 400;
-    if (!status && framing.is_coded)
-        status = judge_coding(&framing, view->version);
-    if (!status && parser->content_length > http1->limits->max_body_bytes)
-        status = 413;
+    if (!status)
+        status = judge_fields(http1, &framing);
     if (status)
         return judge(http1, status);
-
     parser->upgrade = 0; /* nobody takes it: go on in HTTP/1.1 */
     http1->keep_alive = !framing.closes && (!is_1_0 || framing.keeps_alive);
     if (!framing.is_coded && parser->content_length == 0)
@@ -349,6 +361,7 @@ bool kn_http1_started(const struct kn_http1 *http1)
 static enum kn_http1_event reject(struct kn_http1 *http1, int status)
 {
     http1->status = status;
+    http1->keep_alive = false;
     enter(http1, KN_HTTP1_AT_END);
     return KN_HTTP1_REJECT;
 }
