@@ -209,9 +209,26 @@ struct wishes {
     uint64_t length;
 };
 
+/* Is any of eight bytes below a space or a DEL? A tab is, too. */
+static bool may_have_control(uint64_t word)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    uint64_t del = word ^ (ones * 0x7f);
+
+    return (((word - ones * ' ') & ~word) | ((del - ones) & ~del)) & (ones * 0x80);
+}
+
 static bool is_field_value(struct kino_slice value)
 {
-    for (size_t i = 0; i < value.len; i++) {
+    size_t i;
+    uint64_t word;
+
+    for (i = 0; value.len - i >= sizeof(word); i += sizeof(word)) {
+        memcpy(&word, value.data + i, sizeof(word));
+        if (may_have_control(word))
+            break;
+    }
+    for (; i < value.len; i++) {
         unsigned char c = (unsigned char)value.data[i];
 
         if ((c < ' ' && c != '\t') || c == 0x7f)

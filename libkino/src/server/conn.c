@@ -414,10 +414,8 @@ void kn_conn_answered(struct kn_conn *conn)
 
 void kn_conn_released(struct kn_conn *conn, struct kino_request *request)
 {
-    assert(conn->open > 0);
-    conn->open--;
-    if (request->taken)
-        forget(conn, request);
+    assert(request->taken && request->released);
+    forget(conn, request);
     mark_dirty(conn); /* there may be room for the next */
 }
 

@@ -69,7 +69,7 @@ void kn_conn_flush(struct kn_conn *conn);
 /* An exchange in `order` is answered: it may be the one to send. */
 void kn_conn_answered(struct kn_conn *conn);
 
-/* No user has this exchange any more. */
+/* No user has this exchange any more, whose answer was taken before. */
 void kn_conn_released(struct kn_conn *conn, struct kino_request *request);
 
 /* Receive again after buffers have come back. */
