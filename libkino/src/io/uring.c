@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -79,8 +80,11 @@ static void init_options(struct kn_io *io, unsigned table, bool migrates)
     const uint64_t without = kn_probe_disabled();
     /* Not io_uring_register_files_sparse, which raises the process's descriptor limit. */
     struct io_uring_rsrc_register files = {.nr = table, .flags = IORING_RSRC_REGISTER_SPARSE};
+    struct rlimit limit;
 
-    if (table > 0 && !(without & KINO_FEATURE_DIRECT_DESCRIPTORS) &&
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < table)
+        files.nr = (unsigned)limit.rlim_cur; /* more is refused */
+    if (files.nr > 0 && !(without & KINO_FEATURE_DIRECT_DESCRIPTORS) &&
         io_uring_register((unsigned)io->ring.ring_fd, IORING_REGISTER_FILES2, &files,
                           sizeof(files)) == 0)
         io->features |= KINO_FEATURE_DIRECT_DESCRIPTORS;

@@ -325,6 +325,11 @@ static void check_drain(struct kn_loop *loop)
     if (!loop->draining) {
         loop->draining = true;
         stop_accepting(loop);
+        kn_mailbox_call(loop->mailbox); /* requests that have arrived come first: see below */
+        return;
+    }
+    if (!loop->idle_closed) {
+        loop->idle_closed = true;
         for_conns(loop, kn_conn_drain);
     }
     if (accepts_ended(loop))

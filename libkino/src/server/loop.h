@@ -72,7 +72,8 @@ struct kn_loop {
     bool begun;
     bool full_turn;
     bool draining;
-    bool leaving; /* its worker is being destroyed: as draining, but the sockets go to others */
+    bool idle_closed; /* draining, and every connection was told */
+    bool leaving;     /* its worker is being destroyed: as draining, but the sockets go to others */
 };
 
 /* Stop listening and close. By the process that bound it. */

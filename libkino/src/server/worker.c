@@ -8,7 +8,7 @@
 #include <errno.h>
 
 enum {
-    FLUSH_AFTER_NS = 200000, /* an answer waits no longer for others to go with it */
+    FLUSH_AFTER_NS = 200000, /* an answer waits no longer for others to go with it: then a turn */
 };
 
 /* Who takes requests. Its own thread's, but for what is atomic. */
@@ -20,8 +20,7 @@ struct kino_worker {
     unsigned next_lane;  /* queue: where to look first */
     pthread_t driver;    /* inline: who drives the loop */
     bool migrates;
-    bool bound;         /* inline: the loop is begun, by `driver` */
-    uint64_t unsent_ns; /* inline: since when the oldest answer waits; 0 none */
+    bool bound; /* inline: the loop is begun, by `driver` */
 };
 
 /* A loop without a driver, marked as driven. NULL: all have one. */
@@ -91,12 +90,6 @@ static int drive(struct kino_worker *worker)
     return 0;
 }
 
-static int turn(struct kino_worker *worker, uint64_t deadline_ns)
-{
-    worker->unsent_ns = 0;
-    return kn_loop_turn(worker->loop, deadline_ns);
-}
-
 static struct kino_request *pop(struct kino_worker *worker)
 {
     struct kino_server *server = worker->server;
@@ -139,12 +132,12 @@ int kino_worker_try_take(struct kino_worker *worker, struct kino_request **out)
     rc = drive(worker);
     if (rc < 0)
         return rc;
-    if (worker->unsent_ns == 0 || kn_clock_ns() - worker->unsent_ns < FLUSH_AFTER_NS) {
+    if (kn_clock_ns() - worker->loop->now_ns < FLUSH_AFTER_NS) {
         rc = take(worker, out);
         if (rc != KINO_AGAIN)
             return rc;
     }
-    rc = turn(worker, 0);
+    rc = kn_loop_turn(worker->loop, 0);
     if (rc < 0 && rc != KINO_CLOSED)
         return rc;
     return take(worker, out) == KINO_REQUEST ? KINO_REQUEST : rc == 0 ? KINO_AGAIN : rc;
@@ -187,9 +180,8 @@ static void wake_another(struct kino_worker *worker)
         kn_parking_wake(&worker->server->parking, 1);
 }
 
-int kino_worker_wait(struct kino_worker *worker, uint64_t timeout_ms)
+static int wait_until(struct kino_worker *worker, uint64_t deadline_ns)
 {
-    const uint64_t deadline_ns = deadline_of(timeout_ms);
     int rc = worker->loop ? drive(worker) : 0;
 
     while (rc == 0) {
@@ -204,20 +196,26 @@ int kino_worker_wait(struct kino_worker *worker, uint64_t timeout_ms)
         if (kn_clock_ns() >= deadline_ns)
             return KINO_TIMED_OUT;
         if (worker->loop)
-            rc = turn(worker, deadline_ns);
+            rc = kn_loop_turn(worker->loop, deadline_ns);
         else
             park(worker, deadline_ns);
     }
     return rc;
 }
 
+int kino_worker_wait(struct kino_worker *worker, uint64_t timeout_ms)
+{
+    return wait_until(worker, deadline_of(timeout_ms));
+}
+
 int kino_worker_take(struct kino_worker *worker, uint64_t timeout_ms, struct kino_request **out)
 {
+    const uint64_t deadline_ns = deadline_of(timeout_ms);
     int rc;
 
     /* A worker that is woken may find that another was faster: then it sleeps again. */
     while ((rc = kino_worker_try_take(worker, out)) == KINO_AGAIN) {
-        rc = kino_worker_wait(worker, timeout_ms);
+        rc = wait_until(worker, deadline_ns);
         if (rc < 0)
             return rc;
     }
@@ -238,8 +236,6 @@ int kino_worker_respond_take(struct kino_worker *worker, const struct kino_respo
     facts |= kn_exchange_drop(answered);
     if (facts)
         kn_exchange_post(answered, facts);
-    if (worker->loop && worker->unsent_ns == 0)
-        worker->unsent_ns = kn_clock_ns();
     *request = NULL;
     rc = kino_worker_try_take(worker, request);
     return rc == KINO_REQUEST ? KINO_REQUEST : 0;
@@ -253,7 +249,7 @@ int kino_worker_flush(struct kino_worker *worker)
         return 0;
     rc = drive(worker);
     if (rc == 0)
-        rc = turn(worker, 0);
+        rc = kn_loop_turn(worker->loop, 0);
     return rc == KINO_BUSY ? rc : 0;
 }
 
