@@ -59,7 +59,8 @@ RSpec.describe "perf/kino-bench" do
     expect(err).to eq ""
     expect(status).to be_success
     expect(out.lines.last(3)).to match [/\Aa +500 +1\.00/, /\Ab +500 +1\.00/, /\Ac +500 +1\.00/]
-    expect(out).to match(/^command: perf.kino-bench.*--rounds\\=2/)
+    expect(out)
+      .to match(/^command: perf.kino-bench '--server=a=.*%{port} hi' .* --rounds=2 --warmup=0$/)
     expect(ports.uniq.size).to eq 3
     expect(ports).to eq ports.uniq * 2
   end

@@ -1,6 +1,5 @@
 # frozen_string_literal: true
 
-require "shellwords"
 require_relative "benchmark"
 require_relative "machine"
 require_relative "options"
@@ -68,7 +67,7 @@ module KinoBench
     def header(servers)
       o = @options
       [
-        "command: perf/kino-bench #{@arguments.shelljoin}",
+        "command: perf/kino-bench #{@arguments.map { quote(_1) }.join(' ')}",
         "machine: #{Machine.description}",
         ("ruby:    #{Rubies.description(ruby)}" if servers.any?(&:ruby?)),
         "tree:    #{Machine.revision}",
@@ -77,6 +76,11 @@ module KinoBench
         "rounds:  #{o.rounds} of #{o.duration} s in turn, after #{o.warmup} s each to warm up",
         "Medians, and their ratio to the first server's. PSS splits pages that these servers share."
       ].compact
+    end
+
+    # As one would type it, where Shellwords would put a backslash before every odd character.
+    def quote(argument)
+      argument.match?(%r{\A[\w@%+=:,./-]+\z}) ? argument : "'#{argument.gsub("'", "'\\\\''")}'"
     end
 
     def write(json)

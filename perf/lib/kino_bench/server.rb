@@ -33,6 +33,13 @@ module KinoBench
     private
 
     def program(_port, _directory) = []
+
+    def run(*command, **options)
+      output, status = Open3.capture2e(*command, **options)
+      raise Failure, "#{command.join(' ')} failed:\n#{output}" unless status.success?
+    rescue Errno::ENOENT => e
+      raise Failure, "#{name} cannot be built: #{e.message}"
+    end
   end
 
   # An example of libkino, built for release.
@@ -50,10 +57,7 @@ module KinoBench
       "meson setup --buildtype=release #{BUILD} #{ROOT} && meson compile -C #{BUILD}"
     end
 
-    def refresh
-      output, status = Open3.capture2e("meson", "compile", "-C", BUILD)
-      raise Failure, "the examples do not build:\n#{output}" unless status.success?
-    end
+    def refresh = run("meson", "compile", "-C", BUILD)
 
     private
 
@@ -128,16 +132,18 @@ module KinoBench
   # This repository's gem, run from the checkout.
   class CheckoutServer < RubyServer
     GEM = File.join(ROOT, "bindings/ruby")
+    TOOLS = File.join(ROOT, "tools")
 
-    def environment = super.merge("BUNDLE_GEMFILE" => "#{GEM}/Gemfile")
-
-    def remedy
-      File.join(ROOT, "tools/setup") unless File.exist?("#{GEM}/exe/kino")
+    def refresh
+      run("#{TOOLS}/gems", @ruby.call)
+      run("#{TOOLS}/with-ruby", @ruby.call, "bundle", "exec", "rake", "compile", chdir: GEM)
     end
 
     private
 
-    def program(*) = [@ruby.call, "-rbundler/setup", "-I#{GEM}/lib", "#{GEM}/exe/kino"]
+    def program(*)
+      ["#{TOOLS}/with-ruby", @ruby.call, "-rbundler/setup", "-I#{GEM}/lib", "#{GEM}/exe/kino"]
+    end
   end
 
   # Another server's gem, in a GEM_HOME of its own: Kino's and ours both own lib/kino.rb.
