@@ -36,11 +36,13 @@ static inline struct kino_slice kn_slice_between(const char *from, const char *t
 /* Equal but for the case of letters; `lower` is in lower case. */
 static inline bool kn_slice_is(struct kino_slice slice, const char *lower)
 {
+    if (slice.len != strlen(lower))
+        return false;
     for (size_t i = 0; i < slice.len; i++) {
-        if (!lower[i] || kn_lower(slice.data[i]) != lower[i])
+        if (kn_lower(slice.data[i]) != lower[i])
             return false;
     }
-    return !lower[slice.len];
+    return true;
 }
 
 /* RFC 9110 5.6.2: tchar. */
