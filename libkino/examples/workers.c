@@ -21,7 +21,7 @@ static void stop(int signal)
     kino_server_drain(server, 10000);
 }
 
-static void print_line(void *context, enum kino_log_level level, const char *line)
+static void print_line(void *context, int level, const char *line)
 {
     (void)context;
     (void)level;

@@ -14,10 +14,14 @@
  *
  * Structs that the caller fills begin with `size`, which is `sizeof` of the struct at the caller's
  * compile time. Fields are only ever appended; a longer struct than the library knows is accepted
- * if its unknown tail is zero. In a config 0 is the default and KINO_OFF is none.
+ * if its unknown tail is zero; 4096 bytes are the most. The library sets the `size` of a struct
+ * that it fills to what it knew, and zeroes the rest. In a config 0 is the default and KINO_OFF is
+ * none.
  *
  * The comment of each function names the threads that may call it. Only `kino_server_wait`,
- * `kino_server_serve`, `kino_worker_wait` and `kino_worker_take` sleep.
+ * `kino_server_serve`, `kino_worker_wait` and `kino_worker_take` sleep. "The worker's own" thread
+ * is, for an inline worker, that of its first take or wait, unless it migrates; a queue worker may
+ * be used by any, one call at a time.
  */
 #ifndef KINO_H
 #define KINO_H
@@ -41,7 +45,7 @@ extern "C" {
 #define KINO_OFF UINT64_MAX
 
 struct kino_server;  /* shared; kino_server_create .. kino_server_destroy */
-struct kino_worker;  /* one thread; kino_worker_create .. kino_worker_destroy */
+struct kino_worker;  /* one call at a time; kino_worker_create .. kino_worker_destroy */
 struct kino_request; /* reference-counted; from a take .. kino_request_release */
 
 /** Results below the range of errno. Codes may be added. */
@@ -70,8 +74,8 @@ struct kino_slice {
 struct kino_field {
     struct kino_slice name; /* a request's is lower case */
     struct kino_slice value;
-    uint32_t known; /* enum kino_known_field; ignored in responses */
-    uint32_t flags; /* enum kino_field_flag; ignored in responses */
+    uint32_t known; /* enum kino_known_field; in a response 0 will do, a wrong one may be refused */
+    uint32_t flags; /* enum kino_field_flag; likewise */
 };
 
 /** Names the library recognises; values may be added. */
@@ -98,8 +102,11 @@ enum kino_field_flag {
 
 enum kino_head_flag {
     KINO_HEAD_SENSITIVE = 1 << 0, /* some field is sensitive */
+    KINO_HEAD_BODY_WHOLE =
+        1 << 1, /* `body` is all there is: always so, unless one asks for streams */
 };
 
+/** Values may be added. */
 enum kino_http_version {
     KINO_HTTP_1_0 = 10,
     KINO_HTTP_1_1 = 11,
@@ -107,7 +114,7 @@ enum kino_http_version {
 
 /**
  * A request's head. The library allocates it and may append fields; read-only, valid until the last
- * kino_request_release. `body` is the whole body: a request is handed out when its body is
+ * kino_request_release. A request is handed out when its body is
  * complete.
  */
 struct kino_head {
@@ -124,7 +131,7 @@ struct kino_head {
      * two requests with equal blocks have equal fields. */
     struct kino_slice block;
     uint64_t block_hash;
-    struct kino_slice body;         /* absent where the request has none */
+    struct kino_slice body;         /* absent where the request has none, or an empty one */
     struct kino_slice peer_address; /* numeric; of an IPv6 address without brackets */
     struct kino_slice local_address;
     uint32_t peer_port;
@@ -132,7 +139,7 @@ struct kino_head {
     uint32_t version;    /* enum kino_http_version */
     uint32_t flags;      /* enum kino_head_flag */
     uint64_t listener;   /* what kino_server_listen returned */
-    uint64_t arrival_ns; /* CLOCK_MONOTONIC, when the first byte was read */
+    uint64_t arrival_ns; /* CLOCK_MONOTONIC, when its first byte was read */
 };
 
 /** Bits of kino_request_state; bits may be added. */
@@ -150,11 +157,12 @@ enum kino_log_level {
 };
 
 /**
- * Receives one line without a newline, borrowed for the call. It may come on any thread, inside any
- * call, and on several threads at once; it must neither block nor call the library. None comes
- * after kino_server_destroy returned 0.
+ * Receives one line without a newline, borrowed for the call, and an enum kino_log_level. It may
+ * come on any thread, inside any call, and on several threads at once; it must neither block nor
+ * call the library. None comes after kino_server_destroy returned 0, save inside a call of the
+ * caller's own.
  */
-typedef void (*kino_log_fn)(void *context, enum kino_log_level level, const char *line);
+typedef void (*kino_log_fn)(void *context, int level, const char *line);
 
 /** Answers `request`, which is borrowed for the call: hold it to answer later. */
 typedef void (*kino_handler_fn)(void *context, struct kino_request *request);
@@ -202,8 +210,8 @@ struct kino_listener {
 
 struct kino_worker_config {
     uint64_t size;
-    /* 1: the worker's calls may come from different system threads, one at a time (a Ractor of Ruby
-     * 3.3). An inline worker then takes a ring that any thread can drive, and is slower. */
+    /* Inline, 1: the worker's calls come from different system threads, one at a time (a Ractor of
+     * Ruby 3.3). It then takes a ring that any thread can drive, and is slower. */
     uint64_t migrates;
 };
 
@@ -222,7 +230,7 @@ enum kino_take {
 struct kino_response {
     uint64_t size;
     uint64_t status; /* 200 .. 999 */
-    uint64_t flags;  /* none is defined: 0 */
+    uint64_t flags;  /* none is defined: 0, or KINO_INVALID */
     const struct kino_field *fields;
     uint64_t field_count;
     struct kino_slice body; /* borrowed for the call; not sent for HEAD, 204 and 304 */
@@ -319,7 +327,8 @@ KINO_API int kino_server_start(struct kino_server *server);
 
 /**
  * Stop accepting, answer what was begun, close idle connections, and stop. May be called again; the
- * earliest deadline counts. A drained server cannot be started again.
+ * earliest deadline counts. A drained server cannot be started again. Inline: each worker takes
+ * until KINO_CLOSED; its loop drains, and keeps its deadlines, only while it takes or waits.
  *
  * deadline_ms: from now; then what is left is aborted. 0 aborts at once, KINO_OFF never.
  * Threads: any; async-signal-safe.
@@ -345,13 +354,15 @@ KINO_API int kino_server_wait(struct kino_server *server, uint64_t timeout_ms);
 KINO_API int kino_server_interrupt(struct kino_server *server);
 
 /**
- * Free a server that is drained or was never started. In a child of the process that started it,
- * closes descriptors and frees memory at any time, and does nothing that the parent could notice.
+ * Free a server that is drained or was never started. In a child of the process that started it
+ * only this, kino_worker_destroy and kino_request_release may be called, on any thread and in any
+ * order: they close descriptors and free memory, and do nothing that the parent could notice.
  *
  * server:  NULL is allowed and does nothing.
  * Threads: any; nobody may be inside another call with this server. May block for the end of the
  *          loops' threads.
- * Errors:  KINO_BUSY: not drained, or a worker is not destroyed; nothing was freed.
+ * Errors:  KINO_BUSY: not drained, or a worker is not destroyed; nothing was freed. Never in a
+ * child.
  */
 KINO_API int kino_server_destroy(struct kino_server *server);
 
@@ -363,15 +374,15 @@ KINO_API int kino_server_destroy(struct kino_server *server);
  * handler: must answer or hold; a request it only returns from is answered 500.
  * context: handed to the handler; shared by the threads.
  * Threads: any; blocks until drained.
- * Errors:  those of kino_server_start and kino_worker_create; KINO_INVALID: 0 threads or more than
- *          1024.
+ * Errors:  those of kino_server_start, kino_worker_create and kino_worker_take; KINO_INVALID: 0
+ *          threads, more than 1024, or inline and more than the loops.
  */
 KINO_API int kino_server_serve(struct kino_server *server, kino_handler_fn handler, void *context,
                                uint64_t threads);
 
 /**
- * Create a worker of a started server. Makes no ring and no thread: its first take or wait binds it
- * to that thread.
+ * Create a worker of a started server. Makes no ring and no thread: the first take or wait of an
+ * inline worker makes its ring and binds it to that thread.
  *
  * config:  borrowed for the call; NULL is all defaults.
  * out:     set on success only. Free it with kino_worker_destroy.
@@ -423,11 +434,12 @@ KINO_API int kino_worker_take(struct kino_worker *worker, uint64_t timeout_ms,
  *
  * response: borrowed for the call.
  * request: in: the request to answer, of this server. Out: the next one, or NULL. Unchanged if and
- *          only if the result is negative: refused, and still the caller's.
+ *          only if the result is negative: refused, and still the caller's. An inline worker may
+ *          be given what is there before its answers leave: kino_worker_flush sends them now.
  * Returns: KINO_REQUEST, or 0: answered, and none is there.
  * Threads: the worker's own.
  * Errors:  KINO_INVALID: the response cannot be sent (a status, or a byte that a field may not
- *          have); -ENOMEM.
+ *          have), or *request is NULL; KINO_BUSY: another thread's worker; -ENOMEM.
  */
 KINO_API int kino_worker_respond_take(struct kino_worker *worker,
                                       const struct kino_response *response,
@@ -452,13 +464,13 @@ KINO_API int kino_worker_flush(struct kino_worker *worker);
 KINO_API int kino_worker_interrupt(struct kino_worker *worker);
 
 /**
- * Answer every unanswered request that the worker took and nobody released. For a worker that died:
- * frees nothing, and the worker stays usable.
+ * Answer every unanswered request that the worker took before this call and nobody released. For a
+ * worker that died: frees nothing, and the worker stays usable.
  *
  * status:  of the answer, 400 .. 599.
  * Threads: any, while the worker exists. An inline worker's requests are answered on its driver's
  *          next turn.
- * Errors:  KINO_INVALID: status.
+ * Errors:  KINO_INVALID: status; -ENOMEM: nothing was done.
  */
 KINO_API int kino_worker_abort(struct kino_worker *worker, uint64_t status);
 
@@ -468,8 +480,9 @@ KINO_API int kino_worker_abort(struct kino_worker *worker, uint64_t status);
  * one created.
  *
  * worker:  NULL is allowed and does nothing.
- * Threads: the worker's own; of a queue worker, or one that never took, any.
- * Errors:  KINO_BUSY: inline, and another thread's worker.
+ * Threads: the worker's own, or any once that thread has ended. Of a dead thread's worker the
+ *          connections are reset, and the memory that the kernel may still use is leaked.
+ * Errors:  KINO_BUSY: inline, and the thread that drives it lives.
  */
 KINO_API int kino_worker_destroy(struct kino_worker *worker);
 
@@ -503,8 +516,8 @@ KINO_API int kino_request_state(const struct kino_request *request);
 
 /**
  * Answer a request. The first answer wins. It leaves without another call, except on the caller's
- * own inline loop: there the next take, wait or flush sends it. Success says nothing about the
- * client's having read it.
+ * own inline loop: there it leaves when nothing is left to take, after 200 us at the next take, or
+ * by a flush. Success says nothing about the client's having read it.
  *
  * response: borrowed for the call.
  * Threads: any; one at a time for one request.
@@ -514,7 +527,8 @@ KINO_API int kino_request_respond(struct kino_request *request,
                                   const struct kino_response *response);
 
 /**
- * Give a request up: its connection closes without an answer to it.
+ * Give a request up: its connection (or a stream of its own, where the protocol has them) closes
+ * without an answer to it.
  *
  * Threads: any.
  * Errors:  KINO_ANSWERED: somebody answered already; the answer is sent.

@@ -27,7 +27,7 @@ static void on_term(int signal)
     kino_server_drain(server, DRAIN_MS);
 }
 
-static void print_log(void *context, enum kino_log_level level, const char *line)
+static void print_log(void *context, int level, const char *line)
 {
     (void)context;
     (void)level;

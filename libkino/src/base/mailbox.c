@@ -41,7 +41,8 @@ void kn_mailbox_drop(struct kn_mailbox *mailbox)
 {
     if (atomic_fetch_sub_explicit(&mailbox->refs, 1, memory_order_acq_rel) > 1)
         return;
-    close(mailbox->wake_fd);
+    if (mailbox->wake_fd >= 0)
+        close(mailbox->wake_fd);
     kn_free(mailbox);
 }
 
@@ -93,12 +94,15 @@ static void deliver_all(struct kn_mail *newest, void *driver)
     }
 }
 
-void kn_mailbox_deliver(struct kn_mailbox *mailbox, void *driver)
+bool kn_mailbox_deliver(struct kn_mailbox *mailbox, void *driver)
 {
-    if (atomic_load_explicit(&mailbox->called, memory_order_relaxed))
-        atomic_exchange(&mailbox->called, false);
+    bool called = atomic_load_explicit(&mailbox->called, memory_order_relaxed);
+
+    if (called)
+        called = atomic_exchange(&mailbox->called, false);
     if (atomic_load_explicit(&mailbox->head, memory_order_relaxed))
         deliver_all(atomic_exchange_explicit(&mailbox->head, NULL, memory_order_acquire), driver);
+    return called;
 }
 
 bool kn_mailbox_sleep(struct kn_mailbox *mailbox, enum kn_mailbox_state state)
@@ -118,4 +122,12 @@ void kn_mailbox_awake(struct kn_mailbox *mailbox)
 void kn_mailbox_close(struct kn_mailbox *mailbox, void *driver)
 {
     deliver_all(atomic_exchange_explicit(&mailbox->head, &closed, memory_order_acquire), driver);
+}
+
+void kn_mailbox_forget(struct kn_mailbox *mailbox)
+{
+    atomic_store(&mailbox->head, &closed);
+    atomic_store(&mailbox->state, KN_MAILBOX_AWAKE);
+    close(mailbox->wake_fd);
+    mailbox->wake_fd = -1;
 }

@@ -45,8 +45,9 @@ void kn_mailbox_call(struct kn_mailbox *mailbox);
 
 /* Driver only from here on. */
 
-/* Deliver what was there, oldest first, and answer the calls: look around after this. */
-void kn_mailbox_deliver(struct kn_mailbox *mailbox, void *driver);
+/* Deliver what was there, oldest first. True: the driver was called. It must then look around, and
+ * must not sleep before it has. */
+bool kn_mailbox_deliver(struct kn_mailbox *mailbox, void *driver);
 
 /* Say that the driver is about to block. False: there is mail or a call; do not. */
 bool kn_mailbox_sleep(struct kn_mailbox *mailbox, enum kn_mailbox_state state);
@@ -54,5 +55,7 @@ void kn_mailbox_awake(struct kn_mailbox *mailbox);
 
 /* Deliver what is there and refuse all later posts. */
 void kn_mailbox_close(struct kn_mailbox *mailbox, void *driver);
+/* In a child of the process: refuse all posts and wake nobody, whatever is there. */
+void kn_mailbox_forget(struct kn_mailbox *mailbox);
 
 #endif

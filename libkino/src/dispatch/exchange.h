@@ -32,7 +32,7 @@ struct kino_request {
     _Atomic uint64_t worker_id; /* relaxed: who took it; 0 nobody */
     struct kn_head head;        /* the loop writes before the lane push; then read-only */
     struct kn_buf body;         /* likewise */
-    struct kn_framing framing;  /* likewise, but keep_alive: the claim's winner writes it */
+    struct kn_framing framing;  /* likewise, but a user who won the claim writes keep_alive */
     struct kn_buf out;          /* the users'; the loop's after ANSWERED without a failure */
     char peer_text[INET6_ADDRSTRLEN];
     char local_text[INET6_ADDRSTRLEN];

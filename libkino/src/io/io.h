@@ -56,7 +56,8 @@ struct kn_io {
 int kn_io_init(struct kn_io *io, unsigned table, bool migrates);
 /* No operation may be in flight. */
 void kn_io_deinit(struct kn_io *io);
-/* In a child of the maker's process, at any time: close the ring without telling it anything. */
+/* When the thread that drove the ring cannot: unmap and close it. In a child of the maker's process
+ * the parent's goes on. Buffers stay mapped, since the kernel may still write there. */
 void kn_io_forget(struct kn_io *io);
 
 /* Start an operation. Cannot fail: what the kernel does not take completes with -errno. */

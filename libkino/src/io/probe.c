@@ -132,12 +132,15 @@ int kn_probe_try(uint64_t *features)
 int kino_probe(struct kino_probe_result *out)
 {
     struct kino_probe_result result = {.size = sizeof(result)};
+    uint64_t size;
 
     if (!out || out->size < sizeof(out->size))
         return KINO_INVALID;
+    size = out->size;
     result.error = kn_probe_try(&result.features);
-    if (out->size < result.size)
-        result.size = out->size;
+    if (size < result.size)
+        result.size = size;
+    memset(out, 0, size);
     memcpy(out, &result, result.size);
     return 0;
 }

@@ -131,8 +131,13 @@ void kn_io_forget(struct kn_io *io)
 {
     if (!io->initialised)
         return;
-    io_uring_queue_exit(&io->ring); /* unmaps and closes: the parent's ring goes on */
-    munmap(io->buffers, (size_t)KN_IO_BUFFERS * KN_IO_BUFFER_BYTES);
+    /* Not io_uring_queue_exit: it would give up the calling thread's place of this ring's number in
+     * the kernel's list of registered rings, which may be another ring's. */
+    munmap(io->ring.sq.sqes, io->ring.sq.ring_entries * sizeof(*io->ring.sq.sqes));
+    if (io->ring.cq.ring_ptr != io->ring.sq.ring_ptr)
+        munmap(io->ring.cq.ring_ptr, io->ring.cq.ring_sz);
+    munmap(io->ring.sq.ring_ptr, io->ring.sq.ring_sz);
+    close(io->ring.ring_fd);
     io->initialised = false;
 }
 
@@ -227,10 +232,12 @@ void kn_io_close(struct kn_io *io, struct kn_op *op, struct kn_file file)
 
     if (!sqe)
         return;
-    if (file.direct)
+    if (file.direct) {
         io_uring_prep_close_direct(sqe, (unsigned)file.index);
-    else
+    } else {
+        shutdown(file.index, SHUT_RDWR); /* a forked child may have a copy */
         io_uring_prep_close(sqe, file.index);
+    }
     io_uring_sqe_set_data(sqe, op);
 }
 

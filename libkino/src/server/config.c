@@ -5,6 +5,10 @@
 #include <string.h>
 #include <sys/resource.h>
 
+enum {
+    LARGEST_STRUCT = 4096, /* a larger size is a mistake, and its tail not worth a look */
+};
+
 struct setting {
     const char *name;
     size_t offset;
@@ -40,7 +44,7 @@ int kn_config_read(void *out, size_t out_size, const void *in)
     const unsigned char *tail = (const unsigned char *)in + out_size;
 
     memcpy(&size, in, sizeof(size));
-    if (size < sizeof(size))
+    if (size < sizeof(size) || size > LARGEST_STRUCT)
         return KINO_INVALID;
     for (uint64_t i = out_size; i < size; i++)
         if (*tail++ != 0)

@@ -83,6 +83,7 @@ static bool begin_request(struct kn_conn *conn)
         return false;
     request->conn = conn;
     conn->reading = request;
+    conn->arrival_ns = conn->loop->now_ns;
     kn_http1_begin(&conn->http1, &request->head, &request->body);
     set_read_deadline(conn, config_of(conn)->head_timeout_ms);
     return true;
@@ -116,6 +117,8 @@ static void complete_view(const struct kn_conn *conn, struct kino_request *reque
     view->local_address = copy_text(request->local_text, conn->local_text);
     view->local_port = conn->local_port;
     view->listener = conn->listener;
+    view->arrival_ns = conn->arrival_ns;
+    view->flags |= KINO_HEAD_BODY_WHOLE;
 }
 
 /* The request that was being read is complete, or will never be. */
@@ -350,16 +353,23 @@ static void forget_all(struct kn_conn *conn, struct kn_list *list)
         forget(conn, kn_container_of(list->next, struct kino_request, order));
 }
 
-/* Move one answer into the output. */
-static int take_answer(struct kn_conn *conn, struct kino_request *request)
+/* Move one answer into the output, and say whether the connection goes on after it. */
+static int take_answer(struct kn_conn *conn, struct kino_request *request, bool *keep_alive)
 {
     const unsigned retry_after_s = request->failure == 503 ? RETRY_AFTER_S : 0;
+    /* A copy: where the answer is ours, a user may be reading it to no avail. */
+    struct kn_framing framing = request->framing;
 
-    if (conn->loop->draining)
-        request->framing.keep_alive = false;
-    if (request->failure)
-        return kn_response_write_error(&conn->out, request->failure, retry_after_s,
-                                       &request->framing);
+    if (request->failure) {
+        int rc;
+
+        if (conn->loop->draining)
+            framing.keep_alive = false;
+        rc = kn_response_write_error(&conn->out, request->failure, retry_after_s, &framing);
+        *keep_alive = framing.keep_alive;
+        return rc;
+    }
+    *keep_alive = framing.keep_alive;
     if (conn->out.len > 0)
         return kn_buf_append(&conn->out, request->out.data, request->out.len);
     kn_loop_spare(conn->loop, &conn->out);
@@ -395,14 +405,14 @@ void kn_conn_answered(struct kn_conn *conn)
     struct kino_request *request;
 
     while ((request = first_due(conn)) && request->answered) {
-        if (take_answer(conn, request) < 0) {
+        bool keep_alive;
+
+        if (take_answer(conn, request, &keep_alive) < 0) {
             kn_conn_close(conn);
             return;
         }
-        const bool ends = !request->framing.keep_alive;
-
         settle(conn, request);
-        if (ends)
+        if (!keep_alive)
             end_order(conn);
     }
     if (request && !request->dispatched && kn_list_empty(&request->queue))
@@ -542,6 +552,21 @@ void kn_conn_close(struct kn_conn *conn)
     conn->close_started = true;
     conn->ops++;
     kn_io_close(&conn->loop->io, &conn->end_op, conn->file);
+}
+
+void kn_conn_abandon(struct kn_conn *conn)
+{
+    if (!conn->closing) {
+        conn->closing = true;
+        kn_timer_remove(&conn->timer);
+        forget_all(conn, &conn->order);
+        forget_all(conn, &conn->held);
+        if (conn->reading)
+            kn_loop_recycle(conn->loop, conn->reading);
+    }
+    kn_list_remove(&conn->link);
+    if (!conn->file.direct)
+        close(conn->file.index);
 }
 
 void kn_conn_drain(struct kn_conn *conn)

@@ -41,6 +41,7 @@ struct kn_conn {
     uint64_t read_deadline_ms;
     uint64_t write_deadline_ms;
 
+    uint64_t arrival_ns; /* of the first byte of `reading` */
     unsigned listener;
     uint32_t peer_port;
     uint32_t local_port;
@@ -77,6 +78,10 @@ void kn_conn_resume(struct kn_conn *conn);
 
 /* Finish what was begun and close; an idle one at once. */
 void kn_conn_drain(struct kn_conn *conn);
+
+/* The ring is gone and nothing will complete: give up the exchanges, close, and leave the memory,
+ * which the kernel may still read. */
+void kn_conn_abandon(struct kn_conn *conn);
 
 /* Cancel all, give up the exchanges, and close. Idempotent; the memory goes with the last
  * completion. */

@@ -69,7 +69,6 @@ static bool push(struct kn_loop *loop, struct kino_request *request)
 
 void kn_loop_publish(struct kn_loop *loop, struct kino_request *request)
 {
-    request->head.view.arrival_ns = loop->now_ns;
     kn_list_append(&loop->live, &request->live);
     if (kn_list_empty(&loop->queue) && push(loop, request))
         return;
@@ -334,7 +333,7 @@ static void check_drain(struct kn_loop *loop)
     }
     if (accepts_ended(loop))
         close_sockets(loop);
-    if (loop->now_ms >= atomic_load(&loop->server->drain_deadline_ms))
+    if (loop->now_ms >= kn_server_drain_deadline_ms(loop->server))
         for_conns(loop, kn_conn_close);
     else
         kn_timer_set(&loop->wheel, &loop->resume_timer, loop->now_ms + KN_LOOP_RESUME_MS);
@@ -356,12 +355,26 @@ static bool may_end(const struct kn_loop *loop)
     return (loop->draining || loop->leaving) && loop->conn_count == 0 && accepts_ended(loop);
 }
 
-/* Nothing is in flight but the poll of the mailbox. */
-static void end(struct kn_loop *loop)
+/* The ring is gone. Others may have the sockets. */
+static void ended(struct kn_loop *loop)
 {
     struct kino_server *server = loop->server;
     struct kn_list *link;
 
+    loop->begun = false;
+    pthread_mutex_lock(&server->mutex);
+    while ((link = kn_list_shift(&loop->sockets))) {
+        kn_list_append(&server->orphans, link);
+        atomic_fetch_add(&server->orphan_count, 1);
+    }
+    pthread_mutex_unlock(&server->mutex);
+    kn_server_call_loops(server);
+    kn_server_loop_ends(server); /* last: the server may now be destroyed */
+}
+
+/* Nothing is in flight but the poll of the mailbox. */
+static void end(struct kn_loop *loop)
+{
     if (loop->waking)
         kn_io_cancel(&loop->io, &loop->wake_op);
     while (loop->waking) {
@@ -369,16 +382,24 @@ static void end(struct kn_loop *loop)
         kn_io_reap(&loop->io);
     }
     kn_io_deinit(&loop->io);
-    loop->begun = false;
-    kn_server_loop_ends(server);
-    pthread_mutex_lock(&server->mutex);
-    while ((link = kn_list_shift(&loop->sockets))) {
-        kn_list_append(&server->orphans, link);
-        atomic_fetch_add(&server->orphan_count, 1);
-    }
-    for (unsigned i = 0; i < server->loop_count; i++)
-        kn_mailbox_call(server->loops[i].mailbox);
-    pthread_mutex_unlock(&server->mutex);
+    ended(loop);
+}
+
+void kn_loop_abandon(struct kn_loop *loop)
+{
+    if (!loop->begun)
+        return;
+    kn_io_forget(&loop->io);
+    while (!kn_list_empty(&loop->conns))
+        kn_conn_abandon(kn_container_of(loop->conns.next, struct kn_conn, link));
+    kn_list_init(&loop->dirty);
+    kn_list_init(&loop->starved);
+    atomic_fetch_sub_explicit(&loop->server->connections, loop->conn_count, memory_order_relaxed);
+    loop->conn_count = 0;
+    loop->waking = false;
+    for (struct kn_list *link = loop->sockets.next; link != &loop->sockets; link = link->next)
+        kn_container_of(link, struct kn_socket, link)->accepting = false;
+    ended(loop);
 }
 
 void kn_loop_leave(struct kn_loop *loop)
@@ -386,14 +407,12 @@ void kn_loop_leave(struct kn_loop *loop)
     if (!loop->begun)
         return;
     loop->leaving = true;
-    kn_mailbox_deliver(loop->mailbox, loop); /* what is answered is at least tried */
-    while (!kn_list_empty(&loop->dirty))
-        kn_conn_flush(kn_container_of(kn_list_shift(&loop->dirty), struct kn_conn, dirty));
-    kn_io_submit(&loop->io, 0, 0);
+    kn_loop_turn(loop, 0); /* what is answered is at least tried */
     stop_accepting(loop);
     for_conns(loop, kn_conn_close);
     while (loop->begun)
-        kn_loop_turn(loop, loop->now_ns + KN_NS_PER_S);
+        if (kn_loop_turn(loop, kn_clock_ns() + KN_NS_PER_S) < 0)
+            break;
     loop->leaving = false;
 }
 
@@ -427,6 +446,7 @@ int kn_loop_begin(struct kn_loop *loop, bool migrates)
     }
     loop->begun = true;
     loop->draining = false;
+    loop->idle_closed = false;
     read_clock(loop);
     kn_wheel_init(&loop->wheel, loop->now_ms);
     kn_timer_init(&loop->resume_timer, on_resume);
@@ -503,7 +523,8 @@ int kn_loop_turn(struct kn_loop *loop, uint64_t deadline_ns)
         loop->waking = true;
         kn_io_poll(&loop->io, &loop->wake_op, loop->mailbox->wake_fd);
     }
-    kn_mailbox_deliver(loop->mailbox, loop);
+    if (kn_mailbox_deliver(loop->mailbox, loop))
+        deadline_ns = 0; /* an interrupt may be what the caller is to see */
     check_drain(loop);
     adopt_orphans(loop);
     push_queue(loop);
@@ -521,7 +542,12 @@ int kn_loop_turn(struct kn_loop *loop, uint64_t deadline_ns)
         end(loop);
         return KINO_CLOSED;
     }
-    return rc == -EINTR || rc == -EBUSY || rc == -EAGAIN ? 0 : rc;
+    if (rc == 0 || rc == -EINTR || rc == -EBUSY || rc == -EAGAIN || rc == -ENOMEM)
+        return 0;
+    kn_log(&loop->server->log, KINO_LOG_ERROR, "loop %u cannot go on: io_uring_enter: %s",
+           loop->index, kino_strerror(rc));
+    kn_loop_abandon(loop);
+    return rc;
 }
 
 /* Life */
@@ -569,5 +595,6 @@ void kn_loop_deinit(struct kn_loop *loop)
 void kn_loop_forget(struct kn_loop *loop)
 {
     kn_io_forget(&loop->io);
-    close(loop->mailbox->wake_fd);
+    kn_mailbox_forget(loop->mailbox);
+    kn_mailbox_drop(loop->mailbox);
 }

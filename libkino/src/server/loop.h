@@ -97,6 +97,10 @@ int kn_loop_begin(struct kn_loop *loop, bool migrates);
  * KINO_CLOSED: the loop has ended; or what the kernel says, after which the loop has ended too. */
 int kn_loop_turn(struct kn_loop *loop, uint64_t deadline_ns);
 
+/* When the ring cannot be driven any more, on any thread: give up its connections, and the sockets
+ * to others. Leaks what the kernel may still use. */
+void kn_loop_abandon(struct kn_loop *loop);
+
 /* The driver leaves: close what is open and give the sockets to others. */
 void kn_loop_leave(struct kn_loop *loop);
 

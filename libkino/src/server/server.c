@@ -92,6 +92,17 @@ static void forget_server(struct kino_server *server)
     kn_free(server);
 }
 
+static void join_threads(struct kino_server *server)
+{
+    if (server->config.dispatch != KINO_DISPATCH_QUEUE)
+        return;
+    for (unsigned i = 0; i < server->loop_count; i++) {
+        if (server->loops[i].driven)
+            pthread_join(server->loops[i].thread, NULL);
+        server->loops[i].driven = false;
+    }
+}
+
 int kino_server_destroy(struct kino_server *server)
 {
     if (!server)
@@ -103,11 +114,9 @@ int kino_server_destroy(struct kino_server *server)
     if (atomic_load(&server->workers) > 0 || (server->owner && !kn_server_drained(server)))
         return KINO_BUSY;
     end_sockets(server);
-    for (unsigned i = 0; i < server->loop_count; i++) {
-        if (server->loops[i].driven && server->config.dispatch == KINO_DISPATCH_QUEUE)
-            pthread_join(server->loops[i].thread, NULL);
+    join_threads(server); /* all, before any loop goes: the last to end calls the others */
+    for (unsigned i = 0; i < server->loop_count; i++)
         kn_loop_deinit(&server->loops[i]);
-    }
     free_server(server);
     return 0;
 }
@@ -253,30 +262,38 @@ static void *run_loop(void *argument)
     loop->start_result = rc;
     atomic_store_explicit(&loop->reported, 1, memory_order_release);
     kn_futex_wake(&loop->reported, 1);
-    while (rc != KINO_CLOSED && loop->begun) {
+    while (rc == 0)
         rc = kn_loop_turn(loop, UINT64_MAX);
-        if (rc < 0 && rc != KINO_CLOSED)
-            kn_loop_exhausted(loop, kino_strerror(rc));
-    }
     return NULL;
 }
 
-static int start_thread(struct kn_loop *loop)
+/* A thread of the library's own: named, and deaf to signals. 0 or -errno. */
+static int create_thread(pthread_t *thread, const char *name, unsigned number, void *(*run)(void *),
+                         void *argument)
 {
-    char name[16];
+    char text[32];
     sigset_t all;
     sigset_t held;
     int rc;
 
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &held);
-    rc = pthread_create(&loop->thread, NULL, run_loop, loop);
+    rc = pthread_create(thread, NULL, run, argument);
     pthread_sigmask(SIG_SETMASK, &held, NULL);
     if (rc != 0)
         return -rc;
+    snprintf(text, sizeof(text), "%s-%u", name, number);
+    pthread_setname_np(*thread, text);
+    return 0;
+}
+
+static int start_thread(struct kn_loop *loop)
+{
+    int rc = create_thread(&loop->thread, "kino-loop", loop->index, run_loop, loop);
+
+    if (rc < 0)
+        return rc;
     loop->driven = true;
-    snprintf(name, sizeof(name), "kino-loop-%u", loop->index);
-    pthread_setname_np(loop->thread, name);
     while (!atomic_load_explicit(&loop->reported, memory_order_acquire))
         kn_futex_wait(&loop->reported, 0, UINT64_MAX);
     return loop->start_result == KINO_CLOSED ? 0 : loop->start_result;
@@ -286,43 +303,44 @@ static int make_loops(struct kino_server *server)
 {
     const unsigned count = (unsigned)server->config.loops;
 
+    if (atomic_load(&server->loop_count) > 0)
+        return 0; /* by a start that failed */
     server->loops = kn_alloc_zeroed(sizeof(*server->loops) * count);
     if (!server->loops)
         return -ENOMEM;
     for (unsigned i = 0; i < count; i++) {
         int rc = kn_loop_init(&server->loops[i], server, i, count);
 
-        if (rc < 0)
-            return rc;
-        server->loop_count++;
+        if (rc == 0)
+            continue;
+        while (i > 0)
+            kn_loop_deinit(&server->loops[--i]);
+        kn_free(server->loops);
+        server->loops = NULL;
+        return rc;
     }
+    atomic_store(&server->loop_count, count);
     return 0;
 }
 
-/* Undo a start that failed half-way: threads that run are drained first. */
+/* Take back a start that failed half-way. The loops themselves stay: a signal handler may be
+ * walking them in kino_server_drain. */
 static void unmake(struct kino_server *server)
 {
-    atomic_store(&server->drain_deadline_ms, 0);
-    for (unsigned i = 0; i < server->loop_count; i++) {
-        struct kn_loop *loop = &server->loops[i];
-
-        kn_mailbox_call(loop->mailbox);
-        if (loop->driven && server->config.dispatch == KINO_DISPATCH_QUEUE)
-            pthread_join(loop->thread, NULL);
-    }
+    atomic_store(&server->stopping, true);
+    kn_server_call_loops(server);
+    join_threads(server);
     end_sockets(server);
-    for (unsigned i = 0; i < server->loop_count; i++)
-        kn_loop_deinit(&server->loops[i]);
-    kn_free(server->sockets);
-    kn_free(server->loops);
-    server->sockets = NULL;
-    server->loops = NULL;
-    server->socket_count = 0;
-    server->loop_count = 0;
+    for (unsigned i = 0; i < server->loop_count; i++) {
+        kn_list_init(&server->loops[i].sockets);
+        atomic_store(&server->loops[i].reported, 0);
+    }
     kn_list_init(&server->orphans);
     atomic_store(&server->orphan_count, 0);
-    atomic_store(&server->bits, 0);
-    atomic_store(&server->drain_deadline_ms, not_draining);
+    kn_free(server->sockets);
+    server->sockets = NULL;
+    server->socket_count = 0;
+    atomic_store(&server->stopping, false);
 }
 
 int kino_server_start(struct kino_server *server)
@@ -357,7 +375,21 @@ int kino_server_start(struct kino_server *server)
 
 bool kn_server_draining(struct kino_server *server)
 {
-    return atomic_load(&server->drain_deadline_ms) != not_draining;
+    return atomic_load(&server->drain_deadline_ms) != not_draining ||
+           atomic_load(&server->stopping);
+}
+
+uint64_t kn_server_drain_deadline_ms(struct kino_server *server)
+{
+    return atomic_load(&server->stopping) ? 0 : atomic_load(&server->drain_deadline_ms);
+}
+
+void kn_server_call_loops(struct kino_server *server)
+{
+    const unsigned count = atomic_load(&server->loop_count);
+
+    for (unsigned i = 0; i < count; i++)
+        kn_mailbox_call(server->loops[i].mailbox);
 }
 
 bool kn_server_drained(struct kino_server *server)
@@ -382,7 +414,8 @@ bool kn_server_loop_begins(struct kino_server *server)
 
 void kn_server_loop_ends(struct kino_server *server)
 {
-    if (atomic_fetch_sub(&server->running, 1) > 1 || !kn_server_draining(server))
+    if (atomic_fetch_sub(&server->running, 1) > 1 || !kn_server_draining(server) ||
+        atomic_load(&server->stopping))
         return;
     set_bits(server, KN_SERVER_DRAINED);
     kn_parking_wake(&server->parking, UINT64_MAX);
@@ -398,8 +431,7 @@ int kino_server_drain(struct kino_server *server, uint64_t deadline_ms)
     while (deadline < current &&
            !atomic_compare_exchange_weak(&server->drain_deadline_ms, &current, deadline))
         ;
-    for (unsigned i = 0; i < server->loop_count; i++)
-        kn_mailbox_call(server->loops[i].mailbox);
+    kn_server_call_loops(server);
     if (atomic_load(&server->running) == 0)
         set_bits(server, KN_SERVER_DRAINED);
     return 0;
@@ -488,15 +520,19 @@ int kino_server_serve(struct kino_server *server, kino_handler_fn handler, void 
 
     if (threads < 1 || threads > MOST_SERVE_THREADS)
         return KINO_INVALID;
-    if (!server->owner) {
-        if (!server->loops_given && server->config.dispatch == KINO_DISPATCH_INLINE)
+    if (server->config.dispatch == KINO_DISPATCH_INLINE) {
+        if (!server->loops && !server->loops_given)
             server->config.loops = threads;
-        rc = kino_server_start(server);
-        if (rc < 0)
-            return rc;
+        if (server->config.loops < threads)
+            return KINO_INVALID;
     }
+    if (!server->owner)
+        rc = kino_server_start(server);
+    if (rc < 0)
+        return rc;
     while (rc == 0 && started < threads - 1) {
-        rc = -pthread_create(&others[started], NULL, serve_thread, &service);
+        rc = create_thread(&others[started], "kino-serve", (unsigned)started + 1, serve_thread,
+                           &service);
         if (rc == 0)
             started++;
     }

@@ -37,9 +37,10 @@ struct kino_server {
     pthread_mutex_t mutex; /* the start and end of loops and workers; orphans */
     struct kn_listener listeners[KN_MOST_LISTENERS];
     unsigned listener_count;
-    struct kn_loop *loops; /* an array; NULL before start */
-    unsigned loop_count;
-    struct kn_socket *sockets; /* an array: one for each loop and listener */
+    struct kn_loop *loops;       /* an array; made by the first start, freed by destroy */
+    _Atomic unsigned loop_count; /* release after the loops; 0 before the first start */
+    _Atomic bool stopping;       /* a start failed half-way, and takes back what it began */
+    struct kn_socket *sockets;   /* an array: one for each loop and listener */
     unsigned socket_count;
     bool loops_given;       /* the config named their number */
     pid_t owner;            /* who started it; 0 before */
@@ -57,6 +58,9 @@ struct kino_server {
 
 bool kn_server_draining(struct kino_server *server);
 bool kn_server_drained(struct kino_server *server);
+uint64_t kn_server_drain_deadline_ms(struct kino_server *server);
+/* Make every loop look around. Any thread, async-signal-safe. */
+void kn_server_call_loops(struct kino_server *server);
 
 /* A loop begins. False: too late, the server drains. */
 bool kn_server_loop_begins(struct kino_server *server);

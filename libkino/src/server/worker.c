@@ -6,6 +6,8 @@
 #include "server/server.h"
 
 #include <errno.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 enum {
     FLUSH_AFTER_NS = 200000, /* an answer waits no longer for others to go with it: then a turn */
@@ -18,7 +20,8 @@ struct kino_worker {
     struct kn_parker parker;
     _Atomic uint64_t id; /* written on what it takes; a new one after each abort */
     unsigned next_lane;  /* queue: where to look first */
-    pthread_t driver;    /* inline: who drives the loop */
+    pid_t driver;        /* inline: the thread that drives the loop */
+    pid_t owner;         /* the process */
     bool migrates;
     bool bound; /* inline: the loop is begun, by `driver` */
 };
@@ -68,11 +71,22 @@ int kino_worker_create(struct kino_server *server, const struct kino_worker_conf
     }
     worker->server = server;
     worker->migrates = given.migrates;
+    worker->owner = getpid();
     kn_parker_init(&worker->parker);
     atomic_init(&worker->id, atomic_fetch_add(&server->next_worker_id, 1));
     atomic_fetch_add(&server->workers, 1);
     *out = worker;
     return 0;
+}
+
+/* The number is looked up once for each thread; a system call is too dear for each take. */
+static pid_t this_thread(void)
+{
+    static _Thread_local pid_t number;
+
+    if (number == 0)
+        number = gettid();
+    return number;
 }
 
 /* Inline: begin on the first call, and refuse other threads. */
@@ -81,11 +95,11 @@ static int drive(struct kino_worker *worker)
     int rc;
 
     if (worker->bound)
-        return worker->migrates || pthread_equal(worker->driver, pthread_self()) ? 0 : KINO_BUSY;
+        return worker->migrates || worker->driver == this_thread() ? 0 : KINO_BUSY;
     rc = kn_loop_begin(worker->loop, worker->migrates);
     if (rc < 0)
         return rc;
-    worker->driver = pthread_self();
+    worker->driver = this_thread();
     worker->bound = true;
     return 0;
 }
@@ -227,8 +241,14 @@ int kino_worker_respond_take(struct kino_worker *worker, const struct kino_respo
 {
     struct kino_request *answered = *request;
     uint32_t facts = 0;
-    int rc = kn_exchange_answer(answered, response);
+    int rc;
 
+    if (!answered)
+        return KINO_INVALID;
+    rc = worker->loop ? drive(worker) : 0;
+    if (rc < 0 && rc != KINO_CLOSED)
+        return rc;
+    rc = kn_exchange_answer(answered, response);
     if (rc < 0 && rc != KINO_ANSWERED)
         return rc;
     if (rc == 0)
@@ -276,54 +296,82 @@ static void deliver_abort(struct kn_mail *mail, void *driver)
     kn_free(abortion);
 }
 
-static int post_abort(struct kn_loop *loop, uint64_t worker_id, unsigned status)
+/* One for each loop that may have its requests, or none at all. */
+static int make_abortions(const struct kino_worker *worker, struct kn_mail **out)
 {
-    struct abortion *abortion = kn_alloc(sizeof(*abortion));
+    const unsigned count = worker->loop ? 1 : worker->server->loop_count;
+    struct kn_mail *all = NULL;
 
-    if (!abortion)
-        return -ENOMEM;
-    *abortion =
-        (struct abortion){.mail.deliver = deliver_abort, .worker_id = worker_id, .status = status};
-    if (!kn_mailbox_post(loop->mailbox, &abortion->mail))
-        kn_free(abortion);
+    for (unsigned i = 0; i < count; i++) {
+        struct abortion *abortion = kn_alloc(sizeof(*abortion));
+
+        if (!abortion) {
+            while (all) {
+                struct kn_mail *next = all->next;
+
+                kn_free(kn_container_of(all, struct abortion, mail));
+                all = next;
+            }
+            return -ENOMEM;
+        }
+        abortion->mail = (struct kn_mail){.next = all, .deliver = deliver_abort};
+        all = &abortion->mail;
+    }
+    *out = all;
     return 0;
 }
 
 int kino_worker_abort(struct kino_worker *worker, uint64_t status)
 {
     struct kino_server *server = worker->server;
+    struct kn_mail *all;
     uint64_t id;
-    int result = 0;
+    int rc;
 
     if (status < 400 || status > 599)
         return KINO_INVALID;
+    rc = make_abortions(worker, &all);
+    if (rc < 0)
+        return rc;
     /* What it takes from now on is not meant. */
     id = atomic_exchange(&worker->id, atomic_fetch_add(&server->next_worker_id, 1));
     wake_another(worker);
-    for (unsigned i = 0; i < server->loop_count; i++) {
-        if (worker->loop && worker->loop != &server->loops[i])
-            continue;
-        int rc = post_abort(&server->loops[i], id, (unsigned)status);
+    for (unsigned i = 0; all; i++) {
+        struct kn_loop *loop = worker->loop ? worker->loop : &server->loops[i];
+        struct abortion *abortion = kn_container_of(all, struct abortion, mail);
 
-        if (rc < 0)
-            result = rc;
+        all = all->next;
+        abortion->worker_id = id;
+        abortion->status = (unsigned)status;
+        if (!kn_mailbox_post(loop->mailbox, &abortion->mail))
+            kn_free(abortion);
     }
-    return result;
+    return 0;
+}
+
+static bool driver_is_dead(const struct kino_worker *worker)
+{
+    return syscall(SYS_tgkill, getpid(), worker->driver, 0) < 0 && errno == ESRCH;
 }
 
 int kino_worker_destroy(struct kino_worker *worker)
 {
     struct kino_server *server;
-    int rc;
 
     if (!worker)
         return 0;
+    if (worker->owner != getpid()) {
+        kn_free(worker); /* a child's: the server, which it may have destroyed, is its parent's */
+        return 0;
+    }
     server = worker->server;
     if (worker->loop) {
-        rc = worker->bound ? drive(worker) : 0;
-        if (rc < 0)
-            return rc;
-        kn_loop_leave(worker->loop);
+        if (!worker->bound || drive(worker) == 0)
+            kn_loop_leave(worker->loop);
+        else if (driver_is_dead(worker))
+            kn_loop_abandon(worker->loop);
+        else
+            return KINO_BUSY;
         give_up_loop(server, worker->loop);
     }
     wake_another(worker);
