@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "dispatch/exchange.h"
 
+#include "base/abi.h"
 #include "base/alloc.h"
 
 #include <string.h>
@@ -71,8 +72,15 @@ int kn_exchange_answer(struct kino_request *request, const struct kino_response 
 {
     struct kn_framing framing = request->framing;
     const uint32_t state = atomic_load_explicit(&request->state, memory_order_acquire);
+    struct kino_response known;
     int rc;
 
+    if (response->size != sizeof(known)) {
+        rc = kn_abi_read(&known, sizeof(known), response);
+        if (rc < 0)
+            return rc;
+        response = &known;
+    }
     if (state & KINO_STATE_ANSWERED)
         return KINO_ANSWERED;
     if (state & KINO_STATE_DRAINING)

@@ -2,12 +2,7 @@
 #include "server/config.h"
 
 #include <inttypes.h>
-#include <string.h>
 #include <sys/resource.h>
-
-enum {
-    LARGEST_STRUCT = 4096, /* a larger size is a mistake, and its tail not worth a look */
-};
 
 struct setting {
     const char *name;
@@ -37,22 +32,6 @@ static const struct setting settings[] = {
     SETTING(max_body_bytes, 52428800, 1, UINT64_MAX),
     SETTING(max_pipelined, 16, 1, 1024),
 };
-
-int kn_config_read(void *out, size_t out_size, const void *in)
-{
-    uint64_t size;
-    const unsigned char *tail = (const unsigned char *)in + out_size;
-
-    memcpy(&size, in, sizeof(size));
-    if (size < sizeof(size) || size > LARGEST_STRUCT)
-        return KINO_INVALID;
-    for (uint64_t i = out_size; i < size; i++)
-        if (*tail++ != 0)
-            return KINO_INVALID;
-    memset(out, 0, out_size);
-    memcpy(out, in, size < out_size ? size : out_size);
-    return 0;
-}
 
 static uint64_t default_max_connections(void)
 {

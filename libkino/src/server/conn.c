@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "http/grammar.h"
 #include "server/loop.h"
 #include "server/server.h"
 
@@ -89,14 +90,10 @@ static bool begin_request(struct kn_conn *conn)
     return true;
 }
 
-static bool is(struct kino_slice slice, const char *text)
-{
-    return slice.len == strlen(text) && memcmp(slice.data, text, slice.len) == 0;
-}
-
 static bool is_safe(struct kino_slice method)
 {
-    return is(method, "GET") || is(method, "HEAD") || is(method, "OPTIONS") || is(method, "TRACE");
+    return kn_slice_is(method, "get") || kn_slice_is(method, "head") ||
+           kn_slice_is(method, "options") || kn_slice_is(method, "trace");
 }
 
 static struct kino_slice copy_text(char *to, const char *from)
@@ -151,7 +148,7 @@ static void request_complete(struct kn_conn *conn)
     request->safe = is_safe(request->head.view.method);
     request->framing = (struct kn_framing){
         .version = request->head.view.version,
-        .is_head = is(request->head.view.method, "HEAD"),
+        .is_head = kn_slice_is(request->head.view.method, "head"),
         .keep_alive = conn->http1.keep_alive && !conn->loop->draining,
     };
     kn_list_append(&conn->order, &request->order);

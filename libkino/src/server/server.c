@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "server/server.h"
 
+#include "base/abi.h"
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/futex.h"
@@ -36,7 +37,7 @@ int kino_server_create(const struct kino_config *config, struct kino_server **ou
     if (!server)
         return -ENOMEM;
     if (config)
-        rc = kn_config_read(&server->config, sizeof(server->config), config);
+        rc = kn_abi_read(&server->config, sizeof(server->config), config);
     server->log = (struct kn_log){server->config.log, server->config.log_context};
     server->loops_given = server->config.loops != 0;
     if (rc == 0)
@@ -128,7 +129,7 @@ int kino_server_listen(struct kino_server *server, const struct kino_listener *l
     static const char loopback[] = "127.0.0.1";
     struct kino_listener given;
     struct kn_listener *own;
-    int rc = kn_config_read(&given, sizeof(given), listener);
+    int rc = kn_abi_read(&given, sizeof(given), listener);
 
     if (rc < 0)
         return rc;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
+#include "base/abi.h"
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "dispatch/park.h"
-#include "server/config.h"
 #include "server/server.h"
 
 #include <errno.h>
@@ -53,7 +53,7 @@ int kino_worker_create(struct kino_server *server, const struct kino_worker_conf
 {
     struct kino_worker_config given = {0};
     struct kino_worker *worker;
-    int rc = config ? kn_config_read(&given, sizeof(given), config) : 0;
+    int rc = config ? kn_abi_read(&given, sizeof(given), config) : 0;
 
     if (rc < 0 || given.migrates > 1)
         return KINO_INVALID;

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/abi.h"
+
+#include "kino.h"
+
+#include <string.h>
+
+enum {
+    LARGEST_STRUCT = 4096, /* a larger size is a mistake, and its tail not worth a look */
+};
+
+int kn_abi_read(void *out, size_t out_size, const void *in)
+{
+    const unsigned char *bytes = in;
+    uint64_t size;
+
+    memcpy(&size, in, sizeof(size));
+    if (size < sizeof(size) || size > LARGEST_STRUCT)
+        return KINO_INVALID;
+    for (uint64_t i = out_size; i < size; i++)
+        if (bytes[i] != 0)
+            return KINO_INVALID;
+    memset(out, 0, out_size);
+    memcpy(out, in, size < out_size ? size : out_size);
+    return 0;
+}
