@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "http/grammar.h"
+#include "server/accept.h"
 #include "server/loop.h"
 #include "server/server.h"
 

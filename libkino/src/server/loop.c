@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "server/accept.h"
 #include "server/conn.h"
 #include "server/server.h"
 
@@ -159,16 +160,14 @@ void kn_loop_abort_worker(struct kn_loop *loop, uint64_t worker_id, unsigned sta
         answer_for(request, status);
 }
 
-/* Accepting */
-
-void kn_socket_end(struct kn_socket *socket)
+void kn_loop_conn_closed(struct kn_loop *loop)
 {
-    if (socket->fd < 0)
-        return;
-    shutdown(socket->fd, SHUT_RDWR); /* frees the port now: the ring may hold the file a while */
-    close(socket->fd);
-    socket->fd = -1;
+    loop->conn_count--;
+    atomic_fetch_sub_explicit(&loop->server->connections, 1, memory_order_relaxed);
+    kn_accept_resume(loop);
 }
+
+/* Draining and ending */
 
 void kn_loop_exhausted(struct kn_loop *loop, const char *what)
 {
@@ -177,123 +176,6 @@ void kn_loop_exhausted(struct kn_loop *loop, const char *what)
     loop->warned_ms = loop->now_ms;
     kn_log(&loop->server->log, KINO_LOG_WARNING, "loop %u: %s", loop->index, what);
 }
-
-static bool at_limit(const struct kn_loop *loop)
-{
-    return atomic_load_explicit(&loop->server->connections, memory_order_relaxed) >=
-           loop->server->config.max_connections;
-}
-
-static void accept_on(struct kn_socket *socket)
-{
-    struct kn_loop *loop = socket->loop;
-
-    if (socket->accepting || loop->draining || loop->leaving)
-        return;
-    if (at_limit(loop)) {
-        socket->paused = true;
-        return;
-    }
-    socket->paused = false;
-    socket->accepting = true;
-    kn_io_accept(&loop->io, &socket->accept_op, socket->fd);
-}
-
-static void pause_accept(struct kn_socket *socket)
-{
-    struct kn_loop *loop = socket->loop;
-
-    socket->paused = true;
-    if (socket->accepting)
-        kn_io_cancel(&loop->io, &socket->accept_op);
-    kn_timer_set(&loop->wheel, &loop->resume_timer, loop->now_ms + KN_LOOP_RESUME_MS);
-}
-
-static void resume_accept(struct kn_loop *loop)
-{
-    for (struct kn_list *link = loop->sockets.next; link != &loop->sockets; link = link->next) {
-        struct kn_socket *socket = kn_container_of(link, struct kn_socket, link);
-
-        accept_on(socket);
-        if (socket->paused)
-            pause_accept(socket);
-    }
-}
-
-static void accepted(struct kn_socket *socket, int fd)
-{
-    struct kn_loop *loop = socket->loop;
-
-    if (loop->draining || loop->leaving) {
-        close(fd);
-        return;
-    }
-    kn_conn_open(loop, fd, socket);
-    if (at_limit(loop) && !socket->paused)
-        pause_accept(socket);
-}
-
-static void on_accept(struct kn_op *op, const struct kn_completion *completion)
-{
-    struct kn_socket *socket = kn_container_of(op, struct kn_socket, accept_op);
-
-    if (!completion->more)
-        socket->accepting = false;
-    if (completion->result >= 0) {
-        accepted(socket, completion->result);
-    } else if (completion->result == -EMFILE || completion->result == -ENFILE ||
-               completion->result == -ENOMEM || completion->result == -ENOBUFS) {
-        kn_loop_exhausted(socket->loop, kino_strerror(completion->result));
-        pause_accept(socket);
-    }
-    if (!socket->accepting && !socket->paused)
-        accept_on(socket); /* one connection's failure is no reason to stop */
-}
-
-void kn_loop_conn_closed(struct kn_loop *loop)
-{
-    loop->conn_count--;
-    atomic_fetch_sub_explicit(&loop->server->connections, 1, memory_order_relaxed);
-    resume_accept(loop);
-}
-
-/* Sockets of a loop whose driver left. */
-static void adopt_orphans(struct kn_loop *loop)
-{
-    struct kino_server *server = loop->server;
-    struct kn_list *link;
-
-    if (loop->draining || loop->leaving || atomic_load(&server->orphan_count) == 0)
-        return;
-    pthread_mutex_lock(&server->mutex);
-    while ((link = kn_list_shift(&server->orphans))) {
-        struct kn_socket *socket = kn_container_of(link, struct kn_socket, link);
-
-        atomic_fetch_sub(&server->orphan_count, 1);
-        socket->loop = loop;
-        socket->accept_op.fn = on_accept;
-        kn_list_append(&loop->sockets, &socket->link);
-        listen(socket->fd, server->listeners[socket->listener].backlog);
-    }
-    pthread_mutex_unlock(&server->mutex);
-    resume_accept(loop);
-}
-
-static bool accepts_ended(const struct kn_loop *loop)
-{
-    for (struct kn_list *link = loop->sockets.next; link != &loop->sockets; link = link->next)
-        if (kn_container_of(link, struct kn_socket, link)->accepting)
-            return false;
-    return true;
-}
-
-static void stop_accepting(struct kn_loop *loop)
-{
-    for (struct kn_list *link = loop->sockets.next; link != &loop->sockets; link = link->next)
-        pause_accept(kn_container_of(link, struct kn_socket, link));
-}
-
-/* Draining and ending */
 
 static void for_conns(struct kn_loop *loop, void (*fn)(struct kn_conn *))
 {
@@ -307,15 +189,6 @@ static void for_conns(struct kn_loop *loop, void (*fn)(struct kn_conn *))
     }
 }
 
-/* So that later clients are refused, and the port is free, though answers are still due. */
-static void close_sockets(struct kn_loop *loop)
-{
-    struct kn_list *link;
-
-    while ((link = kn_list_shift(&loop->sockets)))
-        kn_socket_end(kn_container_of(link, struct kn_socket, link));
-}
-
 /* Follow the server into its drain, and past its deadline. */
 static void check_drain(struct kn_loop *loop)
 {
@@ -323,7 +196,7 @@ static void check_drain(struct kn_loop *loop)
         return;
     if (!loop->draining) {
         loop->draining = true;
-        stop_accepting(loop);
+        kn_accept_stop(loop);
         kn_mailbox_call(loop->mailbox); /* requests that have arrived come first: see below */
         return;
     }
@@ -331,8 +204,8 @@ static void check_drain(struct kn_loop *loop)
         loop->idle_closed = true;
         for_conns(loop, kn_conn_drain);
     }
-    if (accepts_ended(loop))
-        close_sockets(loop);
+    if (kn_accept_ended(loop))
+        kn_accept_close(loop);
     if (loop->now_ms >= kn_server_drain_deadline_ms(loop->server))
         for_conns(loop, kn_conn_close);
     else
@@ -347,12 +220,12 @@ static void on_resume(struct kn_timer *timer)
     push_queue(loop);
     if (!kn_list_empty(&loop->queue))
         kn_timer_set(&loop->wheel, &loop->resume_timer, loop->now_ms + KN_LOOP_RESUME_MS);
-    resume_accept(loop);
+    kn_accept_resume(loop);
 }
 
 static bool may_end(const struct kn_loop *loop)
 {
-    return (loop->draining || loop->leaving) && loop->conn_count == 0 && accepts_ended(loop);
+    return (loop->draining || loop->leaving) && loop->conn_count == 0 && kn_accept_ended(loop);
 }
 
 /* The ring is gone. Others may have the sockets. */
@@ -408,7 +281,7 @@ void kn_loop_leave(struct kn_loop *loop)
         return;
     loop->leaving = true;
     kn_loop_turn(loop, 0); /* what is answered is at least tried */
-    stop_accepting(loop);
+    kn_accept_stop(loop);
     for_conns(loop, kn_conn_close);
     while (loop->begun)
         if (kn_loop_turn(loop, kn_clock_ns() + KN_NS_PER_S) < 0)
@@ -450,14 +323,7 @@ int kn_loop_begin(struct kn_loop *loop, bool migrates)
     read_clock(loop);
     kn_wheel_init(&loop->wheel, loop->now_ms);
     kn_timer_init(&loop->resume_timer, on_resume);
-    adopt_orphans(loop);
-    for (struct kn_list *link = loop->sockets.next; link != &loop->sockets; link = link->next) {
-        struct kn_socket *socket = kn_container_of(link, struct kn_socket, link);
-
-        socket->accept_op.fn = on_accept;
-        listen(socket->fd, loop->server->listeners[socket->listener].backlog);
-        accept_on(socket);
-    }
+    kn_accept_begin(loop);
     return 0;
 }
 
@@ -526,7 +392,7 @@ int kn_loop_turn(struct kn_loop *loop, uint64_t deadline_ns)
     if (kn_mailbox_deliver(loop->mailbox, loop))
         deadline_ns = 0; /* an interrupt may be what the caller is to see */
     check_drain(loop);
-    adopt_orphans(loop);
+    kn_accept_adopt(loop);
     push_queue(loop);
     resume_starved(loop);
     flush_dirty(loop);

@@ -23,21 +23,6 @@ enum {
     KN_LOOP_RESUME_MS = 100,       /* until accepting is tried again */
 };
 
-/* A listening socket. Belongs to the server; driver-only while a loop drives it. */
-struct kn_socket {
-    struct kn_list link; /* in the loop's list, or the server's orphans */
-    struct kn_loop *loop;
-    struct kn_op accept_op;
-    int fd;
-    unsigned listener;
-    bool accepting; /* the operation is in flight */
-    bool paused;
-    /* Where it is bound to one address, so are its connections, and need not be asked. */
-    bool wildcard;
-    char local_text[INET6_ADDRSTRLEN];
-    uint32_t local_port;
-};
-
 /* One ring, its connections and the lane of its requests. Driver-only but for mailbox and lane. */
 struct kn_loop {
     struct kino_server *server;
@@ -75,9 +60,6 @@ struct kn_loop {
     bool idle_closed; /* draining, and every connection was told */
     bool leaving;     /* its worker is being destroyed: as draining, but the sockets go to others */
 };
-
-/* Stop listening and close. By the process that bound it. */
-void kn_socket_end(struct kn_socket *socket);
 
 /* Mail of an exchange. */
 void kn_loop_on_mail(struct kn_mail *mail, void *driver);

@@ -56,6 +56,11 @@ struct kino_server {
     _Atomic uint32_t bits;              /* enum kn_server_bit; a futex */
 };
 
+/* Bind a socket for each listener and loop. 0, or -errno after a line that names the address. */
+int kn_listeners_bind(struct kino_server *server);
+/* Close all of them that are left. Idempotent. */
+void kn_listeners_end(struct kino_server *server);
+
 bool kn_server_draining(struct kino_server *server);
 bool kn_server_drained(struct kino_server *server);
 uint64_t kn_server_drain_deadline_ms(struct kino_server *server);

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/thread.h"
+
+#include <signal.h>
+#include <stdio.h>
+
+int kn_thread_start(pthread_t *thread, const char *name, unsigned number, void *(*run)(void *),
+                    void *argument)
+{
+    char text[32];
+    sigset_t all;
+    sigset_t held;
+    int rc;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &held);
+    rc = pthread_create(thread, NULL, run, argument);
+    pthread_sigmask(SIG_SETMASK, &held, NULL);
+    if (rc != 0)
+        return -rc;
+    snprintf(text, sizeof(text), "%s-%u", name, number);
+    pthread_setname_np(*thread, text);
+    return 0;
+}

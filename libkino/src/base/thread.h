@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KN_BASE_THREAD_H
+#define KN_BASE_THREAD_H
+
+#include <pthread.h>
+
+/* Start a thread of the library's own: named `name`-`number`, and deaf to signals. 0 or -errno. */
+int kn_thread_start(pthread_t *thread, const char *name, unsigned number, void *(*run)(void *),
+                    void *argument);
+
+#endif
