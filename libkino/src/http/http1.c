@@ -53,8 +53,6 @@ static int on_method(llhttp_t *parser, const char *data, size_t len)
 static int on_method_complete(llhttp_t *parser)
 {
     switch (llhttp_get_method(parser)) {
-    case HTTP_PRI: /* how an HTTP/2 connection begins */
-        return judge(of(parser), 505);
     case HTTP_CONNECT:
     case HTTP_DESCRIBE: /* RTSP's from here on */
     case HTTP_ANNOUNCE:
@@ -143,12 +141,9 @@ static int on_header_value_complete(llhttp_t *parser)
 
 /* What the fields say of the message's framing and of the connection. */
 struct framing {
-    unsigned lengths;
-    bool is_coded; /* has a Transfer-Encoding */
-    unsigned chunked;
-    bool chunked_is_last;
-    bool last_is_known;
-    bool is_unimplemented;
+    bool is_coded;         /* has a Transfer-Encoding */
+    bool is_unimplemented; /* one other than chunked */
+    bool ends_compressed;  /* the last one is known, but not chunked */
     bool closes;
     bool keeps_alive;
     bool expects_continue;
@@ -177,12 +172,12 @@ static int read_expectations(struct framing *framing, struct kino_slice list)
     return 0;
 }
 
-static bool is_known_coding(struct kino_slice name)
+static bool is_compression(struct kino_slice coding)
 {
     static const char *const known[] = {"gzip", "x-gzip", "deflate", "compress", "x-compress"};
 
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
-        if (kn_slice_is(name, known[i]))
+        if (kn_slice_is(coding, known[i]))
             return true;
     }
     return false;
@@ -198,10 +193,8 @@ static int read_codings(struct framing *framing, struct kino_slice list)
     while (kn_shift_element(&list, &element)) {
         if (!kn_is_token(element) || kn_slice_is(element, "identity"))
             return 400;
-        framing->chunked_is_last = kn_slice_is(element, "chunked");
-        framing->chunked += framing->chunked_is_last;
-        framing->is_unimplemented |= !framing->chunked_is_last;
-        framing->last_is_known = framing->chunked_is_last || is_known_coding(element);
+        framing->is_unimplemented |= !kn_slice_is(element, "chunked");
+        framing->ends_compressed = is_compression(element);
     }
     return 0;
 }
@@ -209,9 +202,6 @@ static int read_codings(struct framing *framing, struct kino_slice list)
 static int read_field(struct framing *framing, const struct kino_field *field)
 {
     switch (field->known) {
-    case KINO_FIELD_CONTENT_LENGTH:
-        framing->lengths++;
-        return 0;
     case KINO_FIELD_CONNECTION:
         return read_connection(framing, field->value);
     case KINO_FIELD_EXPECT:
@@ -225,11 +215,7 @@ static int read_field(struct framing *framing, const struct kino_field *field)
 
 static int judge_coding(llhttp_t *parser, const struct framing *framing)
 {
-    if (llhttp_get_http_minor(parser) == 0 || framing->lengths > 0)
-        return 400;
-    if (framing->chunked > 1 || framing->chunked > framing->chunked_is_last)
-        return 400;
-    if (!framing->chunked_is_last && (framing->last_is_known || !framing->is_unimplemented))
+    if (llhttp_get_http_minor(parser) == 0 || framing->ends_compressed)
         return 400;
     if (framing->is_unimplemented)
         return 501;
@@ -237,7 +223,8 @@ static int judge_coding(llhttp_t *parser, const struct framing *framing)
     return parser->flags & F_CHUNKED ? 0 : 400;
 }
 
-/* SPEC.md 2.5 and 2.8. */
+/* SPEC.md 2.5 and 2.8. That Content-Length is digits, alone and once, and chunked once and last,
+ * llhttp has seen to. */
 static int judge_fields(struct kn_http1 *http1, struct framing *framing)
 {
     const struct kino_head *view = &http1->head->view;
@@ -249,8 +236,6 @@ static int judge_fields(struct kn_http1 *http1, struct framing *framing)
         return status;
     if (framing->is_coded)
         return judge_coding(&http1->parser, framing);
-    if (framing->lengths > 1)
-        return 400;
     return http1->parser.content_length > http1->limits->max_body_bytes ? 413 : 0;
 }
 
@@ -265,7 +250,6 @@ static int on_headers_complete(llhttp_t *parser)
         status = judge_fields(http1, &framing);
     if (status)
         return judge(http1, status);
-    parser->upgrade = 0; /* nobody takes it: go on in HTTP/1.1 */
     http1->keep_alive = !framing.closes && (!is_1_0 || framing.keeps_alive);
     if (!framing.is_coded && parser->content_length == 0)
         return 0;
@@ -340,14 +324,12 @@ void kn_http1_init(struct kn_http1 *http1, const struct kn_limits *limits)
 
 void kn_http1_begin(struct kn_http1 *http1, struct kn_head *head, struct kn_buf *body)
 {
-    llhttp_reset(&http1->parser);
+    llhttp_reset(&http1->parser); /* also from the stop that it makes behind an Upgrade */
     kn_head_begin(head);
     kn_buf_reset(body, KEPT_BODY_BYTES);
     http1->head = head;
     http1->body = body;
     http1->status = 0;
-    http1->keep_alive = false;
-    http1->expects_continue = false;
     http1->awaited = 0;
     http1->refused = 0;
     enter(http1, KN_HTTP1_IN_EMPTY_LINES);

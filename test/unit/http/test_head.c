@@ -134,6 +134,21 @@ Test(head, a_malformed_target_is_refused)
     kn_head_deinit(&head);
 }
 
+Test(head, an_authority_is_not_judged_by_what_stands_behind_it)
+{
+    struct kn_head head = {0};
+
+    begin(&head, "GET", "http://a%4");
+    add(&head, "c", "a");
+    add(&head, "host", "a");
+    cr_assert_eq(kn_head_seal(&head, KINO_HTTP_1_1), 400);
+    begin(&head, "GET", "http://a%");
+    add(&head, "dad", "a");
+    add(&head, "host", "a");
+    cr_assert_eq(kn_head_seal(&head, KINO_HTTP_1_1), 400);
+    kn_head_deinit(&head);
+}
+
 /* SPEC.md 2.4 */
 
 Test(head, a_host_is_judged_by_its_grammar)
