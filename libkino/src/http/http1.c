@@ -15,6 +15,8 @@ enum {
     TRAILERS_MAX = 1024,
 };
 
+static_assert(EMPTY_LINE_BYTES_MAX % 2 == 0, "what is left of it tells CR from LF");
+
 static void enter(struct kn_http1 *http1, enum kn_http1_phase phase)
 {
     const size_t bounds[] = {
@@ -355,7 +357,7 @@ static size_t skip_empty_lines(struct kn_http1 *http1, const char *data, size_t 
     size_t used;
 
     for (used = 0; used < len; used++) {
-        bool awaits_lf = http1->left % 2 == 1; /* every CR is followed by its LF */
+        bool awaits_lf = http1->left % 2 == 1;
 
         if (data[used] != (awaits_lf ? '\n' : '\r')) {
             if (awaits_lf || data[used] == '\n')
