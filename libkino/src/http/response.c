@@ -306,6 +306,20 @@ static bool bound(const struct kino_response *response, size_t *bytes)
     return true;
 }
 
+/* Where no body follows, a length is announced only if it is known to be what GET's would be. */
+static bool announces_length(const struct kino_response *response, const struct kn_framing *framing,
+                             const struct wishes *wishes)
+{
+    switch (response->status) {
+    case STATUS_NO_CONTENT:
+        return false;
+    case STATUS_NOT_MODIFIED:
+        return wishes->has_length;
+    default:
+        return !framing->is_head || wishes->has_length || response->body.data;
+    }
+}
+
 int kn_response_write(struct kn_buf *out, const struct kino_response *response,
                       struct kn_framing *framing)
 {
@@ -338,7 +352,7 @@ int kn_response_write(struct kn_buf *out, const struct kino_response *response,
         at = put_date(at);
     if (!wishes.has_server)
         at = put_text(at, "server: kino\r\n");
-    if (status != STATUS_NO_CONTENT && (status != STATUS_NOT_MODIFIED || wishes.has_length)) {
+    if (announces_length(response, framing, &wishes)) {
         at = put_text(at, "content-length: ");
         at = put_decimal(at, length);
         at = put_text(at, "\r\n");

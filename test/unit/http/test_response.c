@@ -359,6 +359,7 @@ Test(response, content_length_and_body_follow_the_table)
         {{.status = 204, .fields = {{"content-length", "9"}}, .body = "hello"}, NULL, "", true},
         {{.status = 304, .body = "hello"}, NULL, "", true},
         {{.status = 304, .fields = {{"content-length", "9"}}, .body = "hello"}, "9", "", true},
+        {{.status = 200, .is_head = true}, NULL, "", true},
         {{.status = 200, .body = "hello", .is_head = true}, "5", "", true},
         {{.status = 200, .fields = {{"content-length", "9"}}, .is_head = true}, "9", "", true},
         {{.status = 200, .fields = {{"content-length", "2"}}, .body = "hello", .is_head = true},
