@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/* The one file that releases the lock of Ruby's virtual machine. */
+#include "kino_ext.h"
+
+#include <ruby/thread.h>
+
+struct server_sleep {
+    struct kino_server *server;
+    uint64_t timeout_ms;
+    int result;
+};
+
+struct worker_sleep {
+    struct ext_worker *worker;
+    int result;
+};
+
+static void *sleep_in_worker(void *argument)
+{
+    struct worker_sleep *sleep = argument;
+
+    /* Only here is it sure that the virtual machine has let this thread go: whoever starts the next
+     * one waits for this. */
+    ext_worker_settle(sleep->worker);
+    sleep->result = kino_worker_wait(sleep->worker->kino, KINO_OFF);
+    return NULL;
+}
+
+static void wake_worker(void *argument)
+{
+    kino_worker_interrupt(argument);
+}
+
+int ext_sleep_in_worker(struct ext_worker *worker)
+{
+    struct worker_sleep sleep = {.worker = worker, .result = KINO_INTERRUPTED};
+
+    rb_nogvl(sleep_in_worker, &sleep, wake_worker, worker->kino, RB_NOGVL_INTR_FAIL);
+    return sleep.result;
+}
+
+static void *sleep_in_server(void *argument)
+{
+    struct server_sleep *sleep = argument;
+
+    sleep->result = kino_server_wait(sleep->server, sleep->timeout_ms);
+    return NULL;
+}
+
+static void wake_server(void *argument)
+{
+    kino_server_interrupt(argument);
+}
+
+int ext_sleep_in_server(struct ext_server *server, uint64_t timeout_ms)
+{
+    struct server_sleep sleep = {
+        .server = server->kino, .timeout_ms = timeout_ms, .result = KINO_INTERRUPTED};
+
+    rb_nogvl(sleep_in_server, &sleep, wake_server, server->kino, RB_NOGVL_INTR_FAIL);
+    return sleep.result;
+}
+
+bool ext_pin_thread(void)
+{
+#ifdef HAVE_RB_THREAD_LOCK_NATIVE_THREAD
+    rb_thread_lock_native_thread();
+    return true;
+#else
+    return false;
+#endif
+}

@@ -1,0 +1,133 @@
+# frozen_string_literal: true
+
+module Kino
+  class Native::Server # rubocop:disable Style/ClassAndModuleChildren -- it is defined in C
+    # How long a worker may take to begin.
+    SETTLE_SECONDS = 10
+
+    # Wait until so many workers have settled. Workers begin one at a time, each after the one before
+    # is known to sleep: a Ruby thread that goes to sleep while others do may never be woken.
+    #
+    # @yieldreturn [Boolean] whether to give up
+    # @return [void]
+    def await_settled(count)
+      deadline = Process.clock_gettime(Process::CLOCK_MONOTONIC) + SETTLE_SECONDS
+      until settled >= count
+        break if block_given? && yield
+        if Process.clock_gettime(Process::CLOCK_MONOTONIC) > deadline
+          raise Error, "a worker did not begin within #{SETTLE_SECONDS} s"
+        end
+
+        sleep 0.0005
+      end
+    end
+  end
+
+  # The workers of a server. Each seat is a thread of the main Ractor: it serves itself, or it waits
+  # for the Ractor that does. Where one dies, another takes the seat.
+  class Crew
+    # Seconds between a worker that died young and the next, and at most between attempts.
+    FIRST_PAUSE = 0.1
+    LONGEST_PAUSE = 5
+
+    Seat = Struct.new(:thread, :up, :error)
+    private_constant :Seat
+
+    # @param ractors [Boolean] whether a worker is a Ractor, with threads of its own; else each
+    #   thread is a worker
+    def initialize(native, app, workers:, threads:, ractors:, inline:)
+      @native = native
+      @app = app
+      @inline = inline
+      @ractors = ractors
+      @seats = ractors ? workers : workers * threads
+      @threads_each = ractors ? threads : 1
+      @threads = []
+      @turn = Mutex.new # one begins at a time
+      @state = Mutex.new
+    end
+
+    # @return [void] when all of them are there
+    def start
+      @seats.times { fill_seat }
+    end
+
+    # @param seconds [Numeric, nil]
+    # @return [Boolean] whether all have ended
+    def join(seconds)
+      deadline = seconds && (now + seconds)
+      while (thread = @state.synchronize { @threads.first })
+        return false unless thread.join(deadline && [deadline - now, 0].max)
+
+        @state.synchronize { @threads.delete(thread) }
+      end
+      true
+    end
+
+    private
+
+    def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+
+    def fill_seat
+      @turn.synchronize do
+        seat = Seat.new
+        settled = @native.settled
+        seat.thread = Thread.new { occupy(seat) }
+        @native.await_settled(settled + @threads_each) { seat.error }
+        @state.synchronize do
+          raise seat.error if seat.error
+
+          seat.up = true
+          @threads << seat.thread
+        end
+      end
+    end
+
+    def occupy(seat)
+      Thread.current.report_on_exception = false
+      born = now
+      drained = @ractors ? serve_in_ractor : Worker.run(@native, @app, inline: @inline)
+    rescue Exception => e # rubocop:disable Lint/RescueException -- a seat is not left empty
+      error = e
+    ensure
+      # The app may have killed this thread, so no place but this is sure to be reached.
+      leave(seat, error || Error.new("a worker was killed"), born) unless drained
+    end
+
+    def leave(seat, error, born)
+      was_up = @state.synchronize do
+        seat.error = error
+        seat.up
+      end
+      return unless was_up # who began it will say so
+
+      warn "kino: a worker died and is replaced: #{(error.cause || error).message}"
+      replace(now - born < FIRST_PAUSE ? FIRST_PAUSE : 0)
+    end
+
+    def replace(pause)
+      sleep pause
+      fill_seat
+    rescue StandardError => e
+      warn "kino: a worker cannot be replaced yet: #{e.message}"
+      pause = (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE)
+      retry
+    end
+
+    def serve_in_ractor
+      ractor = start_ractor
+      ractor.respond_to?(:value) ? ractor.value : ractor.take # before Ruby 4.0
+    end
+
+    def start_ractor
+      experimental = Warning[:experimental]
+      Warning[:experimental] = false
+      Ractor.new(@native, @app, @threads_each, @inline) do |native, app, threads, inline|
+        Thread.current.report_on_exception = false
+        Worker.run_together(native, app, threads:, inline:)
+      end
+    ensure
+      Warning[:experimental] = experimental
+    end
+  end
+end

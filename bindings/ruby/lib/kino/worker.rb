@@ -1,0 +1,106 @@
+# frozen_string_literal: true
+
+module Kino
+  # Takes requests and answers them, on one thread.
+  class Worker < Native::Worker
+    # Requests handled by one call of {#serve}: YJIT compiles a method that returns, but not a loop
+    # that never does.
+    BATCH = 64
+
+    # What is the same in every env, and room for the rest.
+    BASE_ENV = Ractor.make_shareable(
+      {
+        "REQUEST_METHOD" => "", "SCRIPT_NAME" => "", "PATH_INFO" => "", "QUERY_STRING" => "",
+        "SERVER_NAME" => "", "SERVER_PORT" => "", "SERVER_PROTOCOL" => "", "REMOTE_ADDR" => "",
+        "REMOTE_PORT" => "", "rack.url_scheme" => "http", "rack.input" => Input::EMPTY,
+        "rack.errors" => ErrorStream::STDERR
+      }
+    )
+
+    class << self
+      # Serve on the calling thread until the server is drained.
+      #
+      # @param native [Native::Server]
+      # @param inline [Boolean] whether the worker drives a loop of its own
+      # @yieldparam worker [Worker] before it serves
+      # @return [Boolean] whether the server is drained; else the worker was retired
+      def run(native, app, inline:)
+        worker = new(native, BASE_ENV, inline && migrates?)
+        yield worker if block_given?
+        worker.run(app)
+      ensure
+        worker&.close
+      end
+
+      # Serve from several threads of the calling Ractor. Where one of them ends all do, so that the
+      # Ractor can be replaced as a whole.
+      #
+      # @return [Boolean] as {run}
+      def run_together(native, app, threads:, inline:)
+        return run(native, app, inline:) if threads == 1
+
+        workers = []
+        members = Array.new(threads) do
+          settled = native.settled
+          member = Thread.new do
+            Thread.current.report_on_exception = false
+            run(native, app, inline:) { workers << _1 }
+          ensure
+            workers.each(&:retire)
+          end
+          native.await_settled(settled + 1)
+          member
+        end
+        members.map(&:value).all?
+      end
+
+      private
+
+      # Whether the calls of this thread may come from several native ones; it is pinned where that
+      # can be. Ruby 3.3 cannot: it has native threads in the main Ractor alone.
+      def migrates?
+        !Native.pin_thread && (Ractor.current != Ractor.main || ENV["RUBY_MN_THREADS"] == "1")
+      end
+    end
+
+    # Serve until there is nothing more to serve.
+    #
+    # @return [Boolean] as {Worker.run}
+    def run(app)
+      env = nil
+      env = serve(app, env) until env == false
+      !retired?
+    end
+
+    private
+
+    # Handle a batch of requests, beginning with `env`, or else with one that is to be taken.
+    #
+    # @return [Hash, nil, false] the env to go on with; false when no more will come
+    def serve(app, env)
+      env ||= take
+      return false unless env
+
+      left = BATCH
+      while env && left.positive?
+        left -= 1
+        env = respond(app.call(env))
+      end
+      env
+    rescue Kino::Error
+      raise # not of the app: this worker cannot go on
+    rescue Exception => e # rubocop:disable Lint/RescueException -- whatever it is, others wait
+      refuse
+      report(e, env)
+      nil
+    end
+
+    def report(error, env)
+      errors = env&.fetch("rack.errors", nil) || ErrorStream::STDERR
+      errors.write("#{error.full_message(highlight: false)}\n")
+      errors.flush
+    rescue StandardError
+      nil # there is nobody left to tell
+    end
+  end
+end
