@@ -12,7 +12,7 @@ int kn_address_parse(struct kino_slice text, uint64_t port, union kn_address *ou
 {
     char copy[KN_ADDRESS_TEXT];
 
-    if (port > UINT16_MAX || text.len >= sizeof(copy))
+    if (port > UINT16_MAX || text.len >= sizeof(copy) || memchr(text.data, 0, text.len))
         return KINO_INVALID;
     memcpy(copy, text.data, text.len);
     copy[text.len] = '\0';
