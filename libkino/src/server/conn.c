@@ -455,6 +455,8 @@ static void rest(struct kn_conn *conn)
 {
     if (!kn_list_empty(&conn->order) || conn->reading || conn->lingering)
         return;
+    if (conn->pending.len > 0)
+        return; /* a request waits until one that users still hold is released */
     if (conn->peer_done || (conn->last && !conn->rejected) || (conn->loop->draining && !conn->last))
         kn_conn_close(conn);
     else if (conn->last)
