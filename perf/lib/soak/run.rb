@@ -92,9 +92,10 @@ module Soak
 
     def exit_checks
       status = @running.wait(@term_at + DRAIN_SECONDS - now)
+      good = status&.success?
       [
-        Check.new("exit after TERM", format("%s in %.2f s", status || "none", now - @term_at),
-                  status&.success?),
+        Check.new("exit after TERM", format("in %.2f s: %s", now - @term_at,
+                                            good ? "status 0" : @running.last_words), good),
         Check.new("resident memory", @memory.to_s, @memory.steady?)
       ]
     end
