@@ -45,6 +45,8 @@ struct kn_io {
     struct io_uring ring;
     struct io_uring_buf_ring *buffer_ring;
     char *buffers;
+    int *free_slots; /* of the descriptor table; a stack. NULL: there is no table */
+    unsigned free_slot_count;
     int buffers_returned; /* since they were last shown to the kernel */
     struct kn_op *failed; /* could not be submitted; completed by the next reap */
     uint64_t features;    /* enum kino_feature */
@@ -73,6 +75,8 @@ void kn_io_cancel(struct kn_io *io, const struct kn_op *op);
 
 /* Take over an accepted descriptor: into the ring's table where there is room, else as it is. */
 struct kn_file kn_io_adopt(struct kn_io *io, int fd);
+/* A file's close has completed: its place in the table is free. */
+void kn_io_closed(struct kn_io *io, struct kn_file file);
 
 /* Hand what was started to the kernel, and wait for `count` completions (0: do not) until
  * `timeout_ns` from now has passed (UINT64_MAX: no end). 0, or -EINTR, or what else the kernel

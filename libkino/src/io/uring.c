@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "io/io.h"
 
+#include "base/alloc.h"
 #include "io/probe.h"
 #include "kino.h"
 
@@ -74,20 +75,34 @@ static int init_buffers(struct kn_io *io)
     return 0;
 }
 
+/* Not io_uring_register_files_sparse, which raises the process's descriptor limit. */
+static void init_table(struct kn_io *io, struct io_uring_rsrc_register *files)
+{
+    io->free_slots = kn_alloc(files->nr * sizeof(*io->free_slots));
+    if (!io->free_slots)
+        return;
+    if (io_uring_register((unsigned)io->ring.ring_fd, IORING_REGISTER_FILES2, files,
+                          sizeof(*files)) < 0) {
+        kn_free(io->free_slots);
+        io->free_slots = NULL;
+        return;
+    }
+    for (unsigned slot = files->nr; slot > 0; slot--)
+        io->free_slots[io->free_slot_count++] = (int)slot - 1;
+    io->features |= KINO_FEATURE_DIRECT_DESCRIPTORS;
+}
+
 /* What makes a ring faster and may be missing. */
 static void init_options(struct kn_io *io, unsigned table, bool migrates)
 {
     const uint64_t without = kn_probe_disabled();
-    /* Not io_uring_register_files_sparse, which raises the process's descriptor limit. */
     struct io_uring_rsrc_register files = {.nr = table, .flags = IORING_RSRC_REGISTER_SPARSE};
     struct rlimit limit;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < table)
         files.nr = (unsigned)limit.rlim_cur; /* more is refused */
-    if (files.nr > 0 && !(without & KINO_FEATURE_DIRECT_DESCRIPTORS) &&
-        io_uring_register((unsigned)io->ring.ring_fd, IORING_REGISTER_FILES2, &files,
-                          sizeof(files)) == 0)
-        io->features |= KINO_FEATURE_DIRECT_DESCRIPTORS;
+    if (files.nr > 0 && !(without & KINO_FEATURE_DIRECT_DESCRIPTORS))
+        init_table(io, &files);
 #ifdef IORING_FEAT_NO_IOWAIT
     if (!(without & KINO_FEATURE_NO_IOWAIT) && (io->ring.features & IORING_FEAT_NO_IOWAIT) &&
         io_uring_set_iowait(&io->ring, false) == 0)
@@ -124,6 +139,7 @@ void kn_io_deinit(struct kn_io *io)
     io_uring_free_buf_ring(&io->ring, io->buffer_ring, KN_IO_BUFFERS, BUFFER_GROUP);
     io_uring_queue_exit(&io->ring);
     munmap(io->buffers, (size_t)KN_IO_BUFFERS * KN_IO_BUFFER_BYTES);
+    kn_free(io->free_slots);
     io->initialised = false;
 }
 
@@ -138,6 +154,7 @@ void kn_io_forget(struct kn_io *io)
         munmap(io->ring.cq.ring_ptr, io->ring.cq.ring_sz);
     munmap(io->ring.sq.ring_ptr, io->ring.sq.ring_sz);
     close(io->ring.ring_fd);
+    kn_free(io->free_slots);
     io->initialised = false;
 }
 
@@ -254,16 +271,22 @@ void kn_io_cancel(struct kn_io *io, const struct kn_op *op)
 
 struct kn_file kn_io_adopt(struct kn_io *io, int fd)
 {
-    if (io->features & KINO_FEATURE_DIRECT_DESCRIPTORS) {
-        int slot = fd;
+    int slot;
 
-        /* The kernel picks the slot and writes it over the descriptor. */
-        if (io_uring_register_files_update(&io->ring, IORING_FILE_INDEX_ALLOC, &slot, 1) == 1) {
-            close(fd);
-            return (struct kn_file){.index = slot, .direct = true};
-        }
-    }
-    return (struct kn_file){.index = fd};
+    if (io->free_slot_count == 0)
+        return (struct kn_file){.index = fd};
+    slot = io->free_slots[io->free_slot_count - 1];
+    if (io_uring_register_files_update(&io->ring, (unsigned)slot, &fd, 1) != 1)
+        return (struct kn_file){.index = fd};
+    io->free_slot_count--;
+    close(fd);
+    return (struct kn_file){.index = slot, .direct = true};
+}
+
+void kn_io_closed(struct kn_io *io, struct kn_file file)
+{
+    if (file.direct)
+        io->free_slots[io->free_slot_count++] = file.index;
 }
 
 /* With deferred task work the kernel flags what it has for us; without, it posts by itself. */

@@ -516,6 +516,7 @@ static void on_end(struct kn_op *op, const struct kn_completion *completion)
             kn_conn_close(conn);
         return;
     }
+    kn_io_closed(&loop->io, conn->file);
     kn_list_remove(&conn->link);
     kn_buf_deinit(&conn->pending);
     kn_buf_deinit(&conn->out);
