@@ -6,10 +6,6 @@
 
 #include "support/desk.h"
 
-#define GET(target) "GET " target " HTTP/1.1\r\nhost: a\r\n\r\n"
-#define POST(target, length, body)                                                                 \
-    "POST " target " HTTP/1.1\r\nhost: a\r\ncontent-length: " length "\r\n\r\n" body
-
 enum {
     LARGE = 8 << 20,
     MANY = 200,
@@ -18,39 +14,6 @@ enum {
 static struct kino_config by(uint64_t dispatch)
 {
     return (struct kino_config){.dispatch = dispatch};
-}
-
-/* The next request on the desk must have this target, and is answered with it. */
-static void answer_next(struct desk *desk, const char *target)
-{
-    struct kino_request *request = desk_take(desk);
-
-    cr_assert_not_null(request, "%s", target);
-    cr_assert(desk_is(request, target), "%s, not %.*s", target,
-              (int)kino_request_head(request)->target.len, kino_request_head(request)->target.data);
-    cr_assert_eq(desk_answer_target(request), 0);
-}
-
-static struct kino_request *take_next(struct desk *desk, const char *target)
-{
-    struct kino_request *request = desk_take(desk);
-
-    cr_assert_not_null(request, "%s", target);
-    cr_assert(desk_is(request, target), "%s, not %.*s", target,
-              (int)kino_request_head(request)->target.len, kino_request_head(request)->target.data);
-    return request;
-}
-
-/* Whatever arrived before this is parsed after it: a loop takes things in their order. So if the
- * next request is this one, no other was let through. */
-static void assert_nothing_else_comes(struct desk *desk)
-{
-    struct client other = client_to(desk->port);
-
-    client_send(&other, GET("/nothing-else"));
-    answer_next(desk, "/nothing-else");
-    cr_assert_eq(client_read(&other), 200);
-    client_close(&other);
 }
 
 static void assert_answer(struct client *client, const char *body)
@@ -132,10 +95,10 @@ TestBoth(connection, pipelined_answers_keep_their_order_whichever_is_ready_first
     client_send(&client, GET("/1") GET("/2") GET("/3") GET("/4"));
     client_send(&client, GET("/5") GET("/6") GET("/7") GET("/8"));
     for (int i = 0; i < 8; i++)
-        requests[i] = take_next(desk, targets[i]);
+        requests[i] = desk_take_target(desk, targets[i]);
     for (int i = 7; i > 0; i--)
         cr_assert_eq(desk_answer_target(requests[i]), 0);
-    assert_nothing_else_comes(desk);
+    desk_assert_nothing_else(desk);
     cr_assert(client_is_quiet(&client, 0), "the first comes first");
     cr_assert_eq(desk_answer_target(requests[0]), 0);
     for (int i = 0; i < 8; i++)
@@ -178,19 +141,19 @@ TestBoth(connection, unsafe_requests_are_handled_one_by_one)
     desk = desk_open(by(dispatch), 1, NULL);
     client = client_to(desk->port);
     client_send(&client, GET("/1") GET("/2") POST("/3", "1", "x") POST("/4", "1", "x") GET("/5"));
-    first = take_next(desk, "/1");
-    second = take_next(desk, "/2");
-    assert_nothing_else_comes(desk);
+    first = desk_take_target(desk, "/1");
+    second = desk_take_target(desk, "/2");
+    desk_assert_nothing_else(desk);
     cr_assert_eq(desk_answer_target(second), 0);
-    assert_nothing_else_comes(desk);
+    desk_assert_nothing_else(desk);
     cr_assert_eq(desk_answer_target(first), 0);
-    first = take_next(desk, "/3");
-    assert_nothing_else_comes(desk);
+    first = desk_take_target(desk, "/3");
+    desk_assert_nothing_else(desk);
     cr_assert_eq(desk_answer_target(first), 0);
-    first = take_next(desk, "/4");
-    assert_nothing_else_comes(desk);
+    first = desk_take_target(desk, "/4");
+    desk_assert_nothing_else(desk);
     cr_assert_eq(desk_answer_target(first), 0);
-    answer_next(desk, "/5");
+    desk_answer_next(desk, "/5");
     assert_answer(&client, "/1");
     assert_answer(&client, "/2");
     assert_answer(&client, "/3");
@@ -211,17 +174,17 @@ TestBoth(connection, no_more_are_handed_out_than_max_pipelined_until_one_is_rele
     desk = desk_open(config, 1, NULL);
     client = client_to(desk->port);
     client_send(&client, GET("/1") GET("/2") GET("/3") GET("/4"));
-    first = take_next(desk, "/1");
-    second = take_next(desk, "/2");
-    assert_nothing_else_comes(desk);
+    first = desk_take_target(desk, "/1");
+    second = desk_take_target(desk, "/2");
+    desk_assert_nothing_else(desk);
     kino_request_hold(first);
     cr_assert_eq(desk_answer_target(first), 0);
     assert_answer(&client, "/1");
-    assert_nothing_else_comes(desk); /* answered, not released */
+    desk_assert_nothing_else(desk); /* answered, not released */
     kino_request_release(first);
-    answer_next(desk, "/3");
+    desk_answer_next(desk, "/3");
     cr_assert_eq(desk_answer_target(second), 0);
-    answer_next(desk, "/4");
+    desk_answer_next(desk, "/4");
     assert_answer(&client, "/2");
     assert_answer(&client, "/3");
     assert_answer(&client, "/4");
@@ -375,14 +338,14 @@ TestBoth(connection, a_100_waits_for_the_answers_before_it)
     desk = desk_open(by(dispatch), 1, NULL);
     client = client_to(desk->port);
     client_send(&client, GET("/1") EXPECTING("4"));
-    first = take_next(desk, "/1");
-    assert_nothing_else_comes(desk);
+    first = desk_take_target(desk, "/1");
+    desk_assert_nothing_else(desk);
     cr_assert(client_is_quiet(&client, 0), "not before the first answer");
     cr_assert_eq(desk_answer_target(first), 0);
     assert_answer(&client, "/1");
     cr_assert_eq(client_read(&client), 100);
     client_send(&client, "body");
-    answer_next(desk, "/expect");
+    desk_answer_next(desk, "/expect");
     assert_answer(&client, "/expect");
     client_close(&client);
     cr_assert_eq(desk_close(desk), 0);
@@ -539,8 +502,8 @@ TestBoth(connection, a_refusal_waits_for_the_answers_before_it)
     desk = desk_open(by(dispatch), 1, NULL);
     client = client_to(desk->port);
     client_send(&client, GET("/1") "NO HTTP\r\n\r\n");
-    first = take_next(desk, "/1");
-    assert_nothing_else_comes(desk);
+    first = desk_take_target(desk, "/1");
+    desk_assert_nothing_else(desk);
     cr_assert(client_is_quiet(&client, 0));
     cr_assert_eq(desk_answer_target(first), 0);
     assert_answer(&client, "/1");
@@ -561,10 +524,10 @@ TestBoth(connection, a_half_closed_client_gets_every_answer)
     client = client_to(desk->port);
     client_send(&client, GET("/1") GET("/2") POST("/3", "1", "x") GET("/4"));
     client_finish(&client);
-    answer_next(desk, "/1");
-    answer_next(desk, "/2");
-    answer_next(desk, "/3");
-    answer_next(desk, "/4");
+    desk_answer_next(desk, "/1");
+    desk_answer_next(desk, "/2");
+    desk_answer_next(desk, "/3");
+    desk_answer_next(desk, "/4");
     assert_answer(&client, "/1");
     assert_answer(&client, "/2");
     assert_answer(&client, "/3");
@@ -585,13 +548,13 @@ TestBoth(connection, a_half_closed_client_gets_the_answers_that_wait_for_a_relea
     client = client_to(desk->port);
     client_send(&client, GET("/1") GET("/2"));
     client_finish(&client);
-    first = kino_request_hold(take_next(desk, "/1"));
+    first = kino_request_hold(desk_take_target(desk, "/1"));
     cr_assert(desk_gets_state(first, KINO_STATE_PEER_DONE));
     cr_assert_eq(desk_answer_target(first), 0);
     assert_answer(&client, "/1");
-    assert_nothing_else_comes(desk);
+    desk_assert_nothing_else(desk);
     kino_request_release(first);
-    answer_next(desk, "/2");
+    desk_answer_next(desk, "/2");
     assert_answer(&client, "/2");
     cr_assert_eq(client_expect_end(&client), CLIENT_ENDED);
     client_close(&client);
@@ -646,9 +609,9 @@ TestBoth(connection, a_reset_while_nothing_is_taken_disturbs_nobody)
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
         client = client_to(desk->port);
         client_send(&client, parts[i]);
-        assert_nothing_else_comes(desk);
+        desk_assert_nothing_else(desk);
         client_reset(&client);
-        assert_nothing_else_comes(desk);
+        desk_assert_nothing_else(desk);
     }
     cr_assert_eq(desk_close(desk), 0);
 }
@@ -663,16 +626,16 @@ TestBoth(connection, a_reset_shows_on_the_requests_that_are_out)
     desk = desk_open(by(dispatch), 1, NULL);
     client = client_to(desk->port);
     client_send(&client, GET("/1") GET("/2") POST("/3", "1", "x") GET("/4"));
-    first = take_next(desk, "/1");
-    second = take_next(desk, "/2");
+    first = desk_take_target(desk, "/1");
+    second = desk_take_target(desk, "/2");
     cr_assert_eq(kino_request_state(first), 0);
     client_reset(&client);
     cr_assert(desk_gets_state(first, KINO_STATE_DISCONNECTED));
     cr_assert(desk_gets_state(second, KINO_STATE_DISCONNECTED));
     cr_assert_eq(desk_answer_target(second), 0, "an answer goes nowhere, without an error");
-    assert_nothing_else_comes(desk);
+    desk_assert_nothing_else(desk);
     kino_request_release(first);
-    assert_nothing_else_comes(desk);
+    desk_assert_nothing_else(desk);
     cr_assert_eq(desk_close(desk), 0);
 }
 

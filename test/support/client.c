@@ -15,7 +15,7 @@
 
 enum {
     READ_BYTES = 64 << 10,
-    LITTLE_MEMORY = 4096,
+    LITTLE_MEMORY = 32 << 10,
 };
 
 union address {
@@ -119,10 +119,22 @@ int client_send(struct client *client, const char *text)
     return client_send_bytes(client, text, strlen(text));
 }
 
-/* Receive some more. Returns how much, or an enum client_outcome. */
-static int receive(struct client *client)
+int client_read_some(struct client *client, char *data, size_t len)
 {
     ssize_t count;
+
+    if (!wait_for(client, POLLIN, CLIENT_DEADLINE_MS))
+        return CLIENT_SILENT;
+    count = recv(client->fd, data, len, 0);
+    if (count < 0)
+        return errno == ECONNRESET ? CLIENT_RESET : CLIENT_GARBLED;
+    return (int)count;
+}
+
+/* The same into the buffer. */
+static int receive(struct client *client)
+{
+    int count;
 
     if (client->capacity - client->len < READ_BYTES) {
         client->capacity = 2 * client->capacity + 2 * READ_BYTES;
@@ -130,14 +142,10 @@ static int receive(struct client *client)
         if (!client->data)
             abort();
     }
-    if (!wait_for(client, POLLIN, CLIENT_DEADLINE_MS))
-        return CLIENT_SILENT;
-    /* One byte less, so that a NUL can be put behind. */
-    count = recv(client->fd, client->data + client->len, READ_BYTES - 1, 0);
-    if (count < 0)
-        return errno == ECONNRESET ? CLIENT_RESET : CLIENT_GARBLED;
-    client->len += (size_t)count;
-    return (int)count;
+    count = client_read_some(client, client->data + client->len, READ_BYTES);
+    if (count > 0)
+        client->len += (size_t)count;
+    return count;
 }
 
 static void forget_last(struct client *client)

@@ -7,6 +7,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* Requests of literals. */
+#define GET(target) "GET " target " HTTP/1.1\r\nhost: a\r\n\r\n"
+#define POST(target, length, body)                                                                 \
+    "POST " target " HTTP/1.1\r\nhost: a\r\ncontent-length: " length "\r\n\r\n" body
+
 enum {
     CLIENT_DEADLINE_MS = 20000, /* when all that is slow is the machine */
 };
@@ -55,6 +60,8 @@ int client_ask(struct client *client, const char *text);
 bool client_has_line(const struct client *client, const char *line);
 bool client_has_body(const struct client *client, const char *text);
 
+/* Read at most `len` bytes as they come. Their number, or an enum client_outcome. */
+int client_read_some(struct client *client, char *data, size_t len);
 /* Read and drop what comes until the connection ends. CLIENT_ENDED, CLIENT_RESET or _SILENT. */
 int client_wait_end(struct client *client);
 /* The same, if something else than the end coming first is a mistake: then CLIENT_GARBLED. */

@@ -191,6 +191,31 @@ struct kino_request *desk_take(struct desk *desk)
     return request;
 }
 
+struct kino_request *desk_take_target(struct desk *desk, const char *target)
+{
+    struct kino_request *request = desk_take(desk);
+
+    cr_assert_not_null(request, "%s", target);
+    cr_assert(desk_is(request, target), "%s, not %.*s", target,
+              (int)kino_request_head(request)->target.len, kino_request_head(request)->target.data);
+    return request;
+}
+
+void desk_answer_next(struct desk *desk, const char *target)
+{
+    cr_assert_eq(desk_answer_target(desk_take_target(desk, target)), 0);
+}
+
+void desk_assert_nothing_else(struct desk *desk)
+{
+    struct client other = client_to(desk->port);
+
+    client_send(&other, GET("/nothing-else"));
+    desk_answer_next(desk, "/nothing-else");
+    cr_assert_eq(client_read(&other), 200);
+    client_close(&other);
+}
+
 bool desk_has_taken(struct desk *desk, unsigned count)
 {
     const bool has = lock_when(desk, &desk->taken, count);

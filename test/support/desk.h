@@ -76,6 +76,13 @@ int desk_close(struct desk *desk);
 
 /* Pick up the next request, with its one reference. NULL: none came before the deadline. */
 struct kino_request *desk_take(struct desk *desk);
+/* The same; it must come, and have this target. */
+struct kino_request *desk_take_target(struct desk *desk, const char *target);
+/* Take it and answer it with its target. */
+void desk_answer_next(struct desk *desk, const char *target);
+/* A loop takes things in their order: so whatever arrived before this call and was let through
+ * would be on the desk before the request that this one makes. */
+void desk_assert_nothing_else(struct desk *desk);
 /* Were requests taken, in all, that many times, before the deadline? */
 bool desk_has_taken(struct desk *desk, unsigned count);
 /* Does a line have this text? Any thread. */
