@@ -17,10 +17,11 @@ module Cases
       @reaper = Process.detach(@pid)
       line = @output.gets if @output.wait_readable(START_SECONDS)
       @port = line.to_s[/\Alistening on 127\.0\.0\.1:(\d+)$/, 1]&.to_i
-      return if @port
+      # Connections are refused until there is a thread that drives them, a moment later.
+      return if @port && answers_within?(START_SECONDS)
 
       kill
-      raise "#{binary} 0 #{dispatch} does not say where it listens, but #{line.inspect}"
+      raise "#{binary} 0 #{dispatch} does not begin to answer; it says #{line.inspect}"
     end
 
     # Whether it still does what it is for.
@@ -39,6 +40,14 @@ module Cases
     end
 
     private
+
+    def answers_within?(seconds)
+      deadline = now + seconds
+      nil until (answer = answers?) || now > deadline
+      answer
+    end
+
+    def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
 
     def kill
       Process.kill(:KILL, @pid) if @reaper.alive?
