@@ -152,6 +152,10 @@ static void request_complete(struct kn_conn *conn)
         .is_head = kn_slice_is(request->head.view.method, "head"),
         .keep_alive = conn->http1.keep_alive && !conn->loop->draining,
     };
+    if (conn->peer_done)
+        atomic_fetch_or(&request->state, KINO_STATE_PEER_DONE);
+    if (conn->loop->draining)
+        atomic_fetch_or(&request->state, KINO_STATE_DRAINING);
     kn_list_append(&conn->order, &request->order);
     if (request->safe || first)
         kn_loop_publish(conn->loop, request);
