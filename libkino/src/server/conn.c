@@ -483,13 +483,20 @@ void kn_conn_flush(struct kn_conn *conn)
     start_send(conn);
 }
 
+/* -ECANCELED, where we did not cancel: the thread that began it has ended, and another drives now.
+ */
+static bool send_failed(int result)
+{
+    return result < 0 && result != -EBUSY && result != -ECANCELED;
+}
+
 static void on_send(struct kn_op *op, const struct kn_completion *completion)
 {
     struct kn_conn *conn = kn_container_of(op, struct kn_conn, send_op);
 
     conn->ops--;
     conn->send_busy = false;
-    if (conn->closing || (completion->result < 0 && completion->result != -EBUSY)) {
+    if (conn->closing || send_failed(completion->result)) {
         kn_conn_close(conn);
         return;
     }
