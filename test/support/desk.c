@@ -94,6 +94,22 @@ static bool lock_when(struct desk *desk, const unsigned *counter, unsigned count
     return *counter >= count;
 }
 
+bool desk_is_ready(struct desk *desk, unsigned count)
+{
+    const bool is = lock_when(desk, &desk->ready, count);
+
+    pthread_mutex_unlock(&desk->mutex);
+    return is;
+}
+
+void desk_count_ready(struct desk *desk)
+{
+    pthread_mutex_lock(&desk->mutex);
+    desk->ready++;
+    pthread_cond_broadcast(&desk->changed);
+    pthread_mutex_unlock(&desk->mutex);
+}
+
 static void put(struct desk *desk, struct kino_request *request)
 {
     pthread_mutex_lock(&desk->mutex);
@@ -115,10 +131,7 @@ static void *work(void *context)
     int rc;
 
     kino_worker_wait(own->worker, 0); /* inline: begins to listen */
-    pthread_mutex_lock(&desk->mutex);
-    desk->ready++;
-    pthread_cond_broadcast(&desk->changed);
-    pthread_mutex_unlock(&desk->mutex);
+    desk_count_ready(desk);
     while ((rc = kino_worker_take(own->worker, KINO_OFF, &request)) == KINO_REQUEST) {
         if (desk->handler) {
             desk->handler(desk, request);
@@ -143,8 +156,7 @@ void desk_start(struct desk *desk, kino_handler_fn handler)
         cr_assert_eq(kino_worker_create(desk->server, NULL, &own->worker), 0);
         cr_assert_eq(pthread_create(&own->thread, NULL, work, own), 0);
     }
-    cr_assert(lock_when(desk, &desk->ready, desk->worker_count));
-    pthread_mutex_unlock(&desk->mutex);
+    cr_assert(desk_is_ready(desk, desk->worker_count));
 }
 
 struct desk *desk_open(struct kino_config config, unsigned workers, kino_handler_fn handler)
@@ -165,10 +177,15 @@ int desk_end(struct desk *desk)
     rc = kino_server_wait(desk->server, DRAIN_MS);
     if (rc == 0)
         rc = kino_server_destroy(desk->server);
+    desk_free(desk);
+    return rc;
+}
+
+void desk_free(struct desk *desk)
+{
     pthread_cond_destroy(&desk->changed);
     pthread_mutex_destroy(&desk->mutex);
     free(desk);
-    return rc;
 }
 
 int desk_close(struct desk *desk)
@@ -222,6 +239,16 @@ bool desk_has_taken(struct desk *desk, unsigned count)
 
     pthread_mutex_unlock(&desk->mutex);
     return has;
+}
+
+unsigned desk_count_taken(struct desk *desk)
+{
+    unsigned count;
+
+    pthread_mutex_lock(&desk->mutex);
+    count = desk->taken;
+    pthread_mutex_unlock(&desk->mutex);
+    return count;
 }
 
 bool desk_has_logged(struct desk *desk, const char *text)

@@ -68,6 +68,11 @@ void desk_start(struct desk *desk, kino_handler_fn handler);
 /* All three, on 127.0.0.1 with a free port. */
 struct desk *desk_open(struct kino_config config, unsigned workers, kino_handler_fn handler);
 
+/* Have that many workers, those of the test's own included, begun? */
+bool desk_is_ready(struct desk *desk, unsigned count);
+/* Count one that has. Any thread. */
+void desk_count_ready(struct desk *desk);
+
 /* Join the workers, wait for the drain and destroy: 0, or what kino_server_wait or _destroy said.
  * For a server that was told to drain. */
 int desk_end(struct desk *desk);
@@ -83,8 +88,12 @@ void desk_answer_next(struct desk *desk, const char *target);
 /* A loop takes things in their order: so whatever arrived before this call and was let through
  * would be on the desk before the request that this one makes. */
 void desk_assert_nothing_else(struct desk *desk);
+/* Free what is left of it after the test has destroyed the server itself. */
+void desk_free(struct desk *desk);
+
 /* Were requests taken, in all, that many times, before the deadline? */
 bool desk_has_taken(struct desk *desk, unsigned count);
+unsigned desk_count_taken(struct desk *desk);
 /* Does a line have this text? Any thread. */
 bool desk_has_logged(struct desk *desk, const char *text);
 unsigned desk_count_lines(struct desk *desk);
