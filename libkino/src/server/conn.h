@@ -73,8 +73,8 @@ void kn_conn_answered(struct kn_conn *conn);
 /* No user has this exchange any more, whose answer was taken before. */
 void kn_conn_released(struct kn_conn *conn, struct kino_request *request);
 
-/* Receive again after buffers have come back. */
-void kn_conn_resume(struct kn_conn *conn);
+/* Receive, unless that is under way or not wanted now. */
+void kn_conn_receive(struct kn_conn *conn);
 
 /* Finish what was begun and close; an idle one at once. */
 void kn_conn_drain(struct kn_conn *conn);
@@ -86,5 +86,31 @@ void kn_conn_abandon(struct kn_conn *conn);
 /* Cancel all, give up the exchanges, and close. Idempotent; the memory goes with the last
  * completion. */
 void kn_conn_close(struct kn_conn *conn);
+
+/* Between the parts of a connection. */
+
+const struct kino_config *kn_conn_config(const struct kn_conn *conn);
+/* From now; KINO_OFF is never. */
+void kn_conn_set_read_deadline(struct kn_conn *conn, uint64_t delay_ms);
+void kn_conn_set_write_deadline(struct kn_conn *conn, uint64_t delay_ms);
+/* Have kn_conn_flush called in the next turn. */
+void kn_conn_mark_dirty(struct kn_conn *conn);
+
+/* Tell the users of these requests, linked by their `order`. */
+void kn_conn_tell(struct kn_list *requests, uint32_t state);
+/* Have nothing more to do with these requests. */
+void kn_conn_forget_all(struct kn_conn *conn, struct kn_list *requests);
+
+void kn_conn_on_receive(struct kn_op *op, const struct kn_completion *completion);
+/* Go on with what was kept, after answers have made room. */
+void kn_conn_parse_pending(struct kn_conn *conn);
+/* Answer for ourselves what no user has seen, and read no more. */
+void kn_conn_reject(struct kn_conn *conn, unsigned status);
+/* Forget the request that is not complete. */
+void kn_conn_drop_partial(struct kn_conn *conn);
+
+void kn_conn_on_send(struct kn_op *op, const struct kn_completion *completion);
+/* Send a 100 once the answers before it are out. */
+void kn_conn_send_continue(struct kn_conn *conn);
 
 #endif

@@ -340,7 +340,7 @@ static void resume_starved(struct kn_loop *loop)
     struct kn_list *link;
 
     while ((link = kn_list_shift(&loop->starved)))
-        kn_conn_resume(kn_container_of(link, struct kn_conn, starved));
+        kn_conn_receive(kn_container_of(link, struct kn_conn, starved));
 }
 
 /* How long the next wait may last: to its end, the next deadline, or not at all. */
