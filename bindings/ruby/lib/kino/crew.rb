@@ -30,6 +30,9 @@ module Kino
     FIRST_PAUSE = 0.1
     LONGEST_PAUSE = 5
 
+    # What a Ractor says that ends because there is nothing more to serve.
+    DRAINED = "drained"
+
     Seat = Struct.new(:thread, :up, :error)
     private_constant :Seat
 
@@ -101,7 +104,7 @@ module Kino
       end
       return unless was_up # who began it will say so
 
-      warn "kino: a worker died and is replaced: #{(error.cause || error).message}"
+      warn "kino: a worker died and is replaced: #{error.message}"
       replace(now - born < FIRST_PAUSE ? FIRST_PAUSE : 0)
     end
 
@@ -114,17 +117,31 @@ module Kino
       retry
     end
 
+    # The Ractor tells its end on a pipe. Waiting for a Ractor itself differs with Ruby's versions, and
+    # before 4.0 only one thread of a Ractor can wait for others.
     def serve_in_ractor
-      ractor = start_ractor
-      ractor.respond_to?(:value) ? ractor.value : ractor.take # before Ruby 4.0
+      reader, writer = IO.pipe
+      writer.autoclose = false # the Ractor's from here on
+      ractor = start_ractor(writer.fileno)
+      ending = reader.gets(chomp: true)
+      raise Error, ending unless ending == DRAINED
+
+      ractor # kept until here
+    ensure
+      reader&.close
     end
 
-    def start_ractor
+    def start_ractor(fileno)
       experimental = Warning[:experimental]
       Warning[:experimental] = false
-      Ractor.new(@native, @app, @threads_each, @inline) do |native, app, threads, inline|
+      Ractor.new(@native, @app, @threads_each, @inline, fileno) do |native, app, threads, inline, fd|
         Thread.current.report_on_exception = false
-        Worker.run_together(native, app, threads:, inline:)
+        ending = "a thread of it was killed"
+        ending = DRAINED if Worker.run_together(native, app, threads:, inline:)
+      rescue Exception => e # rubocop:disable Lint/RescueException -- it is told instead
+        ending = "#{e.message.lines.first&.chomp} (#{e.class})"
+      ensure
+        IO.open(fd, "w") { _1.puts(ending) }
       end
     ensure
       Warning[:experimental] = experimental

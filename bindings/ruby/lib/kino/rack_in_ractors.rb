@@ -36,7 +36,10 @@ module Kino
 
     # The default is a lambda that captures a Regexp: frozen, it can be shared with the lambda.
     def self.share_ip_filter
-      locals = ::Rack::Request.ip_filter.binding
+      filter = ::Rack::Request.ip_filter
+      return if Ractor.shareable?(filter)
+
+      locals = filter.binding
       return unless locals.local_variable_defined?(:trusted_proxies)
 
       Ractor.make_shareable(locals.local_variable_get(:trusted_proxies))

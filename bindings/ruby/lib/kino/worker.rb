@@ -44,9 +44,9 @@ module Kino
           settled = native.settled
           member = Thread.new do
             Thread.current.report_on_exception = false
-            run(native, app, inline:) { workers << _1 }
+            drained = run(native, app, inline:) { workers << _1 }
           ensure
-            workers.each(&:retire)
+            workers.each(&:retire) unless drained
           end
           native.await_settled(settled + 1)
           member
