@@ -150,7 +150,9 @@ static void linger(struct kn_conn *conn)
 /* All output is sent. */
 static void rest(struct kn_conn *conn)
 {
-    if (!kn_list_empty(&conn->order) || conn->reading || conn->lingering)
+    const bool begun = conn->reading && kn_http1_started(&conn->http1); /* not by empty lines */
+
+    if (!kn_list_empty(&conn->order) || begun || conn->lingering)
         return;
     if (conn->pending.len > 0)
         return; /* a request waits until one that users still hold is released */
@@ -176,8 +178,7 @@ void kn_conn_flush(struct kn_conn *conn)
     start_send(conn);
 }
 
-/* -ECANCELED, where we did not cancel: the thread that began it has ended, and another drives now.
- */
+/* -ECANCELED though we cancelled nothing: the thread that began it has ended. */
 static bool send_failed(int result)
 {
     return result < 0 && result != -EBUSY && result != -ECANCELED;
