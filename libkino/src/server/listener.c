@@ -32,11 +32,12 @@ int kino_server_listen(struct kino_server *server, const struct kino_listener *l
     if (!given.address.data)
         given.address = (struct kino_slice){loopback, sizeof(loopback) - 1};
     own = &server->listeners[server->listener_count];
-    rc = kn_address_parse(given.address, given.port, &own->address);
+    rc = kn_address_parse(given.address, given.port, &own->asked);
     if (rc < 0)
         return rc;
     if (given.backlog == 0)
         given.backlog = DEFAULT_BACKLOG;
+    own->address = own->asked;
     own->backlog = given.backlog < INT_MAX ? (int)given.backlog : INT_MAX;
     return (int)server->listener_count++;
 }
@@ -130,13 +131,11 @@ int kn_listeners_bind(struct kino_server *server)
         return -ENOMEM;
     for (unsigned i = 0; i < server->listener_count; i++) {
         struct kn_listener *listener = &server->listeners[i];
-        const union kn_address asked = listener->address;
 
         rc = claim_address(listener);
         for (unsigned j = 0; rc == 0 && j < server->loop_count; j++)
             rc = bind_socket(server, &server->sockets[server->socket_count++], j, i);
         if (rc < 0) {
-            listener->address = asked;
             explain_bind(server, listener, rc);
             return rc;
         }

@@ -173,6 +173,8 @@ static void unmake(struct kino_server *server)
         kn_list_init(&server->loops[i].sockets);
         atomic_store(&server->loops[i].reported, 0);
     }
+    for (unsigned i = 0; i < server->listener_count; i++)
+        server->listeners[i].address = server->listeners[i].asked;
     kn_list_init(&server->orphans);
     atomic_store(&server->orphan_count, 0);
     kn_free(server->sockets);

@@ -22,9 +22,10 @@ enum kn_server_bit {
     KN_SERVER_INTERRUPTED = 1 << 1,
 };
 
-/* An address to listen on. Constant after start but for the port, which start may fill in. */
+/* An address to listen on. Constant after start. */
 struct kn_listener {
-    union kn_address address;
+    union kn_address asked;   /* the port may be 0 */
+    union kn_address address; /* with the port that start found */
     int backlog;
 };
 
