@@ -71,6 +71,11 @@ RSpec.describe "perf/kino-bench" do
     expect(err).to match(/^a +500/)
   end
 
+  it "trusts no latency of pipelined requests" do
+    out, = bench(server("a", "hi"), "--rounds=1", "--warmup=0", "--pipeline=16")
+    expect(out).to include("CPU us/req").and satisfy { !_1.include?("p50") }
+  end
+
   it "shows errors and fails on them" do
     out, _, status = bench(server("a", "hi"), "--rounds=2", "--warmup=0", WRK_ERRORS: "3")
     expect(out.lines.last).to eq "a: errors: read 6\n"

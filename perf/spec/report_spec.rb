@@ -43,6 +43,13 @@ RSpec.describe KinoBench::Report do
     expect(lines[3]).to eq "second: errors: read 4"
   end
 
+  it "leaves out what was not measured" do
+    unknown = rounds(100.0).map { _1.with(p99_us: nil) }
+    report = described_class.new({ "a" => unknown }, [])
+    expect(report.table).to include("p50 ms").and satisfy { !_1.include?("p99 ms") }
+    expect(report.medians["a"]).not_to include(:p99_us)
+  end
+
   it "gives all of it as JSON" do
     json = JSON.parse(report.json)
     expect(json["header"]).to eq ["command: x"]

@@ -28,7 +28,7 @@ module KinoBench
 
     def medians
       @medians ||= @rounds.transform_values do |rounds|
-        COLUMNS.to_h { |column| [column.key, self.class.median(rounds.map(&column.key))] }
+        columns.to_h { |column| [column.key, self.class.median(rounds.map(&column.key))] }
       end
     end
 
@@ -50,8 +50,8 @@ module KinoBench
 
     def table
       width = @rounds.keys.map(&:size).max
-      title = COLUMNS.map { _1.title.rjust(12) + "".rjust(7) }.join
-      lines = @rounds.keys.map { |name| name.ljust(width) + COLUMNS.map { cell(name, _1) }.join }
+      title = columns.map { _1.title.rjust(12) + "".rjust(7) }.join
+      lines = @rounds.keys.map { |name| name.ljust(width) + columns.map { cell(name, _1) }.join }
       ["".ljust(width) + title.rstrip, *lines, *error_lines].join("\n")
     end
 
@@ -65,6 +65,11 @@ module KinoBench
     end
 
     private
+
+    # Those that were measured.
+    def columns
+      @columns ||= COLUMNS.reject { |column| @rounds.values.flatten.map(&column.key).any?(nil) }
+    end
 
     def cell(name, column)
       value = medians[name][column.key] * column.scale

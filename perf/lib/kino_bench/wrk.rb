@@ -8,7 +8,8 @@ module KinoBench
   class Wrk
     SCRIPT = File.expand_path("../../wrk.lua", __dir__)
 
-    # Latency is that of a request, or of a whole batch when requests are pipelined.
+    # Latencies are nil when requests are pipelined: wrk then corrects the time of a batch by the
+    # rate of requests, and its percentiles are nonsense (a p99 of 0 beside a p50 of 600 us).
     Result = Data.define(:requests, :seconds, :p50_us, :p99_us, :errors)
 
     def self.version
@@ -39,7 +40,8 @@ module KinoBench
     end
 
     def run(url, seconds)
-      self.class.parse(IO.popen(command(url, seconds), err: %i[child out], &:read))
+      result = self.class.parse(IO.popen(command(url, seconds), err: %i[child out], &:read))
+      @pipeline == 1 ? result : result.with(p50_us: nil, p99_us: nil)
     end
   end
 end
