@@ -332,6 +332,28 @@ TestBoth(lifecycle, a_drain_answers_what_was_begun_and_closes_what_is_idle)
     cr_assert_eq(desk_end(desk), 0);
 }
 
+/* SPEC.md 6. One turn of a loop need not see all that has arrived. */
+TestBoth(lifecycle, a_drain_answers_all_that_has_arrived)
+{
+    enum { CLIENTS = 200 };
+    struct desk *desk = desk_open((struct kino_config){.dispatch = dispatch}, 1, desk_echo);
+    struct client clients[CLIENTS];
+
+    for (size_t i = 0; i < CLIENTS; i++) {
+        clients[i] = client_to(desk->port);
+        cr_assert_eq(client_ask(&clients[i], GET("/before")), 200);
+    }
+    for (size_t i = 0; i < CLIENTS; i++)
+        cr_assert_eq(client_send(&clients[i], GET("/last")), 0);
+    kino_server_drain(desk->server, CLIENT_DEADLINE_MS);
+    for (size_t i = 0; i < CLIENTS; i++) {
+        cr_assert_eq(client_read(&clients[i]), 200, "client %zu", i);
+        cr_assert(client_has_body(&clients[i], "/last"));
+        client_close(&clients[i]);
+    }
+    cr_assert_eq(desk_end(desk), 0);
+}
+
 TestBoth(lifecycle, a_drain_aborts_what_is_left_at_its_deadline_and_not_before)
 {
     struct desk *desk = desk_open(by(dispatch), 1, NULL);

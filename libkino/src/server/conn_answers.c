@@ -156,7 +156,8 @@ static void rest(struct kn_conn *conn)
         return;
     if (conn->pending.len > 0)
         return; /* a request waits until one that users still hold is released */
-    if (conn->peer_done || (conn->last && !conn->rejected) || (conn->loop->draining && !conn->last))
+    if (conn->peer_done || (conn->last && !conn->rejected) ||
+        (conn->loop->idle_closed && !conn->last))
         kn_conn_close(conn);
     else if (conn->last)
         linger(conn);

@@ -197,10 +197,14 @@ static void check_drain(struct kn_loop *loop)
     if (!loop->draining) {
         loop->draining = true;
         kn_accept_stop(loop);
-        kn_mailbox_call(loop->mailbox); /* requests that have arrived come first: see below */
-        return;
+        loop->quiet = false;
     }
     if (!loop->idle_closed) {
+        /* Requests that have arrived come first. One turn may not see them all: the kernel runs
+         * only some of the deferred work at a time, and buffers may be short. */
+        if ((!loop->quiet || !kn_list_empty(&loop->starved)) &&
+            loop->now_ms < kn_server_drain_deadline_ms(loop->server))
+            return;
         loop->idle_closed = true;
         for_conns(loop, kn_conn_drain);
     }
@@ -392,6 +396,8 @@ int kn_loop_turn(struct kn_loop *loop, uint64_t deadline_ns)
     if (kn_mailbox_deliver(loop->mailbox, loop))
         deadline_ns = 0; /* an interrupt may be what the caller is to see */
     check_drain(loop);
+    if (loop->draining && !loop->idle_closed)
+        deadline_ns = 0;
     kn_accept_adopt(loop);
     push_queue(loop);
     resume_starved(loop);
@@ -401,6 +407,7 @@ int kn_loop_turn(struct kn_loop *loop, uint64_t deadline_ns)
     rc = submit(loop, deadline_ns);
     read_clock(loop);
     completions = kn_io_reap(&loop->io);
+    loop->quiet = completions == 0;
     loop->full_turn = completions >= KN_LOOP_BUSY;
     kn_wheel_advance(&loop->wheel, loop->now_ms);
     kn_parking_wake(&loop->server->parking, loop->published);

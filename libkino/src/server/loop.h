@@ -57,6 +57,7 @@ struct kn_loop {
     bool begun;
     bool full_turn;
     bool draining;
+    bool quiet;       /* the last turn found nothing to do */
     bool idle_closed; /* draining, and every connection was told */
     bool leaving;     /* its worker is being destroyed: as draining, but the sockets go to others */
 };
