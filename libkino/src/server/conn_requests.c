@@ -16,10 +16,12 @@ void kn_conn_receive(struct kn_conn *conn)
     kn_io_receive(&conn->loop->io, &conn->receive_op, conn->file);
 }
 
-/* Only safe requests are handled side by side, and no more than the bound. */
+/* Only safe requests are handled side by side, no more than the bound, and none for a client that
+ * does not read its answers. */
 static bool may_begin(struct kn_conn *conn)
 {
-    if (conn->closing || conn->last || conn->open >= kn_conn_config(conn)->max_pipelined)
+    if (conn->closing || conn->last || conn->open >= kn_conn_config(conn)->max_pipelined ||
+        conn->out.len >= KN_CONN_OUT_MOST)
         return false;
     return kn_list_empty(&conn->order) ||
            kn_container_of(conn->order.prev, struct kino_request, order)->safe;
