@@ -53,7 +53,7 @@ struct desk *desk_create(struct kino_config config, unsigned workers)
         cr_skip_test("%s", kino_strerror((int)probe.error));
     desk = calloc(1, sizeof(*desk));
     cr_assert_not_null(desk);
-    desk->worker_count = workers;
+    desk->asked_workers = workers;
     pthread_mutex_init(&desk->mutex, NULL);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -144,19 +144,23 @@ static void *work(void *context)
     return NULL;
 }
 
+void desk_hire(struct desk *desk)
+{
+    struct desk_worker *own = &desk->workers[desk->worker_count++];
+
+    own->desk = desk;
+    cr_assert_eq(kino_worker_create(desk->server, NULL, &own->worker), 0);
+    cr_assert_eq(pthread_create(&own->thread, NULL, work, own), 0);
+    cr_assert(desk_is_ready(desk, desk->worker_count));
+}
+
 void desk_start(struct desk *desk, kino_handler_fn handler)
 {
     desk->handler = handler;
     cr_assert_eq(kino_server_start(desk->server), 0, "%s", desk->lines[0]);
     desk->port = kino_server_port(desk->server, 0);
-    for (unsigned i = 0; i < desk->worker_count; i++) {
-        struct desk_worker *own = &desk->workers[i];
-
-        own->desk = desk;
-        cr_assert_eq(kino_worker_create(desk->server, NULL, &own->worker), 0);
-        cr_assert_eq(pthread_create(&own->thread, NULL, work, own), 0);
-    }
-    cr_assert(desk_is_ready(desk, desk->worker_count));
+    for (unsigned i = 0; i < desk->asked_workers; i++)
+        desk_hire(desk);
 }
 
 struct desk *desk_open(struct kino_config config, unsigned workers, kino_handler_fn handler)

@@ -31,7 +31,8 @@ struct desk {
     struct kino_config config;
     int port; /* of listener 0 */
     kino_handler_fn handler;
-    unsigned worker_count;
+    unsigned asked_workers;
+    unsigned worker_count; /* hired */
     struct desk_worker workers[DESK_WORKERS_MOST];
 
     pthread_mutex_t mutex; /* over what follows */
@@ -67,6 +68,9 @@ int desk_listen(struct desk *desk, const char *address, int port);
 void desk_start(struct desk *desk, kino_handler_fn handler);
 /* All three, on 127.0.0.1 with a free port. */
 struct desk *desk_open(struct kino_config config, unsigned workers, kino_handler_fn handler);
+
+/* One more worker. */
+void desk_hire(struct desk *desk);
 
 /* Have that many workers, those of the test's own included, begun? */
 bool desk_is_ready(struct desk *desk, unsigned count);
