@@ -132,7 +132,11 @@ static void *work(void *context)
 
     kino_worker_wait(own->worker, 0); /* inline: begins to listen */
     desk_count_ready(desk);
-    while ((rc = kino_worker_take(own->worker, KINO_OFF, &request)) == KINO_REQUEST) {
+    while ((rc = kino_worker_take(own->worker, KINO_OFF, &request)) != KINO_CLOSED) {
+        if (rc == KINO_INTERRUPTED)
+            continue;
+        if (rc < 0)
+            break;
         if (desk->handler) {
             desk->handler(desk, request);
             kino_request_release(request);
