@@ -14,6 +14,7 @@
 enum {
     EXT_LONGEST_LINE = 512,
     EXT_LONGEST_CACHED = 256,  /* bytes of a string that is kept */
+    EXT_BEGIN_SLEEP_MS = 50,
     EXT_LARGEST_BLOCK = 2048,  /* bytes of a header block that is kept */
     EXT_VALUES = 512,          /* places for values, paths, addresses; a power of two */
     EXT_NAMES = 128,           /* places for field names; a power of two */
@@ -25,7 +26,7 @@ enum {
 struct ext_server {
     struct kino_server *kino; /* NULL once it is destroyed */
     struct ext_server *next;  /* in the list of all, for a forked child */
-    _Atomic uint32_t settled; /* workers that have slept, taken a request, or ended */
+    _Atomic uint32_t begun;   /* workers that have slept or taken a request; a futex */
     _Atomic bool started;     /* what is logged goes to stderr */
     pthread_mutex_t mutex;
     char line[EXT_LONGEST_LINE]; /* the first line since it was fetched */
@@ -87,7 +88,7 @@ struct ext_worker {
     struct ext_server *server;
     VALUE server_object;
     pid_t owner;
-    bool settled; /* counted in the server */
+    bool begun;   /* counted in the server */
     bool retired; /* takes no more */
     struct ext_env env;
     struct ext_response response;
@@ -103,6 +104,10 @@ void ext_error_init(VALUE kino);
  * caller then looks for Ruby's interrupts. */
 int ext_sleep_in_worker(struct ext_worker *worker);
 int ext_sleep_in_server(struct ext_server *server, uint64_t timeout_ms);
+/* For EXT_BEGIN_SLEEP_MS at most. */
+void ext_sleep_until_begun(struct ext_server *server, uint32_t count);
+/* Count a worker as begun: it sleeps or works. */
+void ext_worker_begin(struct ext_worker *worker);
 /* Bind the calling Ruby thread to its native one for good. False: this Ruby cannot. */
 bool ext_pin_thread(void);
 
@@ -111,7 +116,6 @@ struct ext_server *ext_server_get(VALUE object);
 void ext_server_init(void);
 
 /* worker.c */
-void ext_worker_settle(struct ext_worker *worker);
 void ext_worker_init(void);
 
 /* cache.c */

@@ -2,7 +2,11 @@
 /* The one file that releases the lock of Ruby's virtual machine. */
 #include "kino_ext.h"
 
+#include <limits.h>
+#include <linux/futex.h>
 #include <ruby/thread.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 struct server_sleep {
     struct kino_server *server;
@@ -21,7 +25,7 @@ static void *sleep_in_worker(void *argument)
 
     /* Only here is it sure that the virtual machine has let this thread go: whoever starts the next
      * one waits for this. */
-    ext_worker_settle(sleep->worker);
+    ext_worker_begin(sleep->worker);
     sleep->result = kino_worker_wait(sleep->worker->kino, KINO_OFF);
     return NULL;
 }
@@ -59,6 +63,47 @@ int ext_sleep_in_server(struct ext_server *server, uint64_t timeout_ms)
 
     rb_nogvl(sleep_in_server, &sleep, wake_server, server->kino, RB_NOGVL_INTR_FAIL);
     return sleep.result;
+}
+
+/* While Ruby's own sleep would do for this in the main Ractor, in others a short one may never end. */
+struct begin_sleep {
+    struct ext_server *server;
+    uint32_t count;
+};
+
+static void *sleep_until_begun(void *argument)
+{
+    static const struct timespec most = {.tv_nsec = EXT_BEGIN_SLEEP_MS * 1000000L};
+    struct begin_sleep *sleep = argument;
+    const uint32_t begun = atomic_load(&sleep->server->begun);
+
+    if (begun < sleep->count)
+        syscall(SYS_futex, &sleep->server->begun, FUTEX_WAIT_PRIVATE, begun, &most, NULL, 0);
+    return NULL;
+}
+
+/* One that comes too early is lost, but the sleep is short. */
+static void wake_begun(void *argument)
+{
+    struct ext_server *server = argument;
+
+    syscall(SYS_futex, &server->begun, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+void ext_sleep_until_begun(struct ext_server *server, uint32_t count)
+{
+    struct begin_sleep sleep = {.server = server, .count = count};
+
+    rb_nogvl(sleep_until_begun, &sleep, wake_begun, server, RB_NOGVL_INTR_FAIL);
+}
+
+void ext_worker_begin(struct ext_worker *worker)
+{
+    if (worker->begun)
+        return;
+    worker->begun = true;
+    atomic_fetch_add(&worker->server->begun, 1);
+    wake_begun(worker->server);
 }
 
 bool ext_pin_thread(void)

@@ -236,10 +236,22 @@ static VALUE server_wait(VALUE self, VALUE seconds)
     return rc < 0 ? Qfalse : Qtrue;
 }
 
-/* @return [Integer] how many workers have slept, taken a request, or ended: each counts once */
-static VALUE server_settled(VALUE self)
+/* @return [Integer] how many workers have slept or taken a request since the start */
+static VALUE server_begun(VALUE self)
 {
-    return UINT2NUM(atomic_load(&ext_server_get(self)->settled));
+    return UINT2NUM(atomic_load(&ext_server_get(self)->begun));
+}
+
+/* Sleep for a moment, or until so many workers have begun.
+ * @return [Boolean] whether they have */
+static VALUE server_begun_p(VALUE self, VALUE count)
+{
+    struct ext_server *server = ext_server_get(self);
+    const uint32_t wanted = NUM2UINT(count);
+
+    ext_sleep_until_begun(server, wanted);
+    rb_thread_check_ints();
+    return atomic_load(&server->begun) >= wanted ? Qtrue : Qfalse;
 }
 
 static VALUE server_destroy(VALUE self)
@@ -277,7 +289,8 @@ void ext_server_init(void)
     rb_define_method(class, "port", server_port, 0);
     rb_define_method(class, "drain", server_drain, 1);
     rb_define_method(class, "wait", server_wait, 1);
-    rb_define_method(class, "settled", server_settled, 0);
+    rb_define_method(class, "begun", server_begun, 0);
+    rb_define_method(class, "begun?", server_begun_p, 1);
     rb_define_method(class, "destroy", server_destroy, 0);
     rb_define_singleton_method(ext_native, "forget_servers", forget_servers, 0);
 }

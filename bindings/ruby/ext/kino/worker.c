@@ -75,14 +75,6 @@ static struct ext_worker *get(VALUE self)
     return worker;
 }
 
-void ext_worker_settle(struct ext_worker *worker)
-{
-    if (worker->settled)
-        return;
-    worker->settled = true;
-    atomic_fetch_add(&worker->server->settled, 1);
-}
-
 /*
  * @param server [Kino::Native::Server] started
  * @param base [Hash] what is the same in every env
@@ -102,10 +94,8 @@ static VALUE worker_initialize(VALUE self, VALUE server, VALUE base, VALUE migra
     worker->owner = getpid();
     ext_env_setup(&worker->env, self, base);
     rc = kino_worker_create(worker->server->kino, &config, &worker->kino);
-    if (rc < 0) {
-        ext_worker_settle(worker);
+    if (rc < 0)
         ext_raise(rc, NULL);
-    }
     return self;
 }
 
@@ -128,7 +118,7 @@ static VALUE worker_take(VALUE self)
         int rc = kino_worker_try_take(worker->kino, &worker->request);
 
         if (rc == KINO_REQUEST) {
-            ext_worker_settle(worker);
+            ext_worker_begin(worker);
             return env_of_request(worker);
         }
         if (rc == KINO_CLOSED)
@@ -213,7 +203,6 @@ static VALUE worker_close(VALUE self)
 
     if (!worker->kino)
         return Qnil;
-    ext_worker_settle(worker);
     let_go(worker);
     rc = kino_worker_destroy(worker->kino);
     if (rc < 0)

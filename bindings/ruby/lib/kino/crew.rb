@@ -3,22 +3,19 @@
 module Kino
   class Native::Server # rubocop:disable Style/ClassAndModuleChildren -- it is defined in C
     # How long a worker may take to begin.
-    SETTLE_SECONDS = 10
+    BEGIN_SECONDS = 10
 
-    # Wait until so many workers have settled. Workers begin one at a time, each after the one before
-    # is known to sleep: a Ruby thread that goes to sleep while others do may never be woken.
+    # Wait until so many workers have begun. They begin one at a time, each after the one before is
+    # known to sleep or to work: a Ruby thread that goes to sleep while others do may never be woken.
     #
     # @yieldreturn [Boolean] whether to give up
     # @return [void]
-    def await_settled(count)
-      deadline = Process.clock_gettime(Process::CLOCK_MONOTONIC) + SETTLE_SECONDS
-      until settled >= count
-        break if block_given? && yield
+    def await_begun(count)
+      deadline = Process.clock_gettime(Process::CLOCK_MONOTONIC) + BEGIN_SECONDS
+      until begun?(count) || yield
         if Process.clock_gettime(Process::CLOCK_MONOTONIC) > deadline
-          raise Error, "a worker did not begin within #{SETTLE_SECONDS} s"
+          raise Error, "a worker did not begin within #{BEGIN_SECONDS} s"
         end
-
-        sleep 0.0005
       end
     end
   end
@@ -33,7 +30,8 @@ module Kino
     # What a Ractor says that ends because there is nothing more to serve.
     DRAINED = "drained"
 
-    Seat = Struct.new(:thread, :up, :error)
+    # count: of the server's begun workers, when those of this seat have begun; error: why they did not.
+    Seat = Struct.new(:count, :error, keyword_init: true)
     private_constant :Seat
 
     # @param ractors [Boolean] whether a worker is a Ractor, with threads of its own; else each
@@ -47,7 +45,6 @@ module Kino
       @threads_each = ractors ? threads : 1
       @threads = []
       @turn = Mutex.new # one begins at a time
-      @state = Mutex.new
     end
 
     # @return [void] when all of them are there
@@ -59,10 +56,10 @@ module Kino
     # @return [Boolean] whether all have ended
     def join(seconds)
       deadline = seconds && (now + seconds)
-      while (thread = @state.synchronize { @threads.first })
+      while (thread = @threads.first)
         return false unless thread.join(deadline && [deadline - now, 0].max)
 
-        @state.synchronize { @threads.delete(thread) }
+        @threads.delete(thread)
       end
       true
     end
@@ -73,16 +70,10 @@ module Kino
 
     def fill_seat
       @turn.synchronize do
-        seat = Seat.new
-        settled = @native.settled
-        seat.thread = Thread.new { occupy(seat) }
-        @native.await_settled(settled + @threads_each) { seat.error }
-        @state.synchronize do
-          raise seat.error if seat.error
-
-          seat.up = true
-          @threads << seat.thread
-        end
+        seat = Seat.new(count: @native.begun + @threads_each)
+        @threads << Thread.new { occupy(seat) }
+        @native.await_begun(seat.count) { seat.error }
+        raise seat.error if seat.error
       end
     end
 
@@ -98,11 +89,8 @@ module Kino
     end
 
     def leave(seat, error, born)
-      was_up = @state.synchronize do
-        seat.error = error
-        seat.up
-      end
-      return unless was_up # who began it will say so
+      # While it has not begun, no other does; and who began it will say so.
+      return seat.error = error if @native.begun < seat.count
 
       warn "kino: a worker died and is replaced: #{error.message}"
       replace(now - born < FIRST_PAUSE ? FIRST_PAUSE : 0)

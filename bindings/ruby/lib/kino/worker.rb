@@ -41,14 +41,14 @@ module Kino
 
         workers = []
         members = Array.new(threads) do
-          settled = native.settled
+          begun = native.begun
           member = Thread.new do
             Thread.current.report_on_exception = false
             drained = run(native, app, inline:) { workers << _1 }
           ensure
             workers.each(&:retire) unless drained
           end
-          native.await_settled(settled + 1)
+          native.await_begun(begun + 1) { !member.alive? }
           member
         end
         members.map(&:value).all?

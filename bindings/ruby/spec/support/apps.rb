@@ -153,22 +153,15 @@ module Apps
   end
 
   # Waits, within the request, until it may go on: writes a byte into the descriptor of the first
-  # number of its query, and reads one from that of the second.
+  # number of its query, and reads one from that of the second. "/kill" kills its thread instead.
   module Waiting
     def self.call(env)
       arrived, go = env["QUERY_STRING"].split("-").map { IO.for_fd(Integer(_1), autoclose: false) }
+      Thread.current.kill if env["PATH_INFO"] == "/kill"
       if arrived
         arrived.syswrite(".")
         go.sysread(1) # unbuffered: others read here, too
       end
-      Hello.call(env)
-    end
-  end
-
-  # Kills the thread that serves it.
-  module Killing
-    def self.call(env)
-      Thread.current.kill if env["PATH_INFO"] == "/kill"
       Hello.call(env)
     end
   end
