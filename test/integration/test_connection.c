@@ -282,6 +282,34 @@ TestBoth(connection, bodies_come_whole_by_chunks)
     cr_assert_eq(desk_close(desk), 0);
 }
 
+/* Together they are more than the receive buffers of a loop: none is forgotten while it waits. */
+TestBoth(connection, many_large_bodies_come_at_once)
+{
+    enum { BODIES = 32, PART = 32 << 10, PARTS = 16 };
+    struct desk *desk = desk_open(by(dispatch), 1, desk_echo);
+    struct client clients[BODIES];
+    char *bytes = pattern(PART * PARTS);
+    char head[128];
+
+    snprintf(head, sizeof(head), "PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n",
+             PART * PARTS);
+    for (int i = 0; i < BODIES; i++) {
+        clients[i] = client_to(desk->port);
+        cr_assert_eq(client_send(&clients[i], head), 0);
+    }
+    for (int part = 0; part < PARTS; part++)
+        for (int i = 0; i < BODIES; i++)
+            cr_assert_eq(client_send_bytes(&clients[i], bytes + part * PART, PART), 0);
+    for (int i = 0; i < BODIES; i++) {
+        cr_assert_eq(client_read(&clients[i]), 200, "client %d", i);
+        cr_assert_eq(clients[i].body_len, PART * PARTS);
+        cr_assert_arr_eq(clients[i].body, bytes, PART * PARTS);
+        client_close(&clients[i]);
+    }
+    free(bytes);
+    cr_assert_eq(desk_close(desk), 0);
+}
+
 TestBoth(connection, a_body_over_the_limit_is_refused)
 {
     static const char chunked[] =
