@@ -159,6 +159,34 @@ TestBoth(requests, aborted_closes_the_connection_without_an_answer)
     cr_assert_eq(desk_close(desk), 0);
 }
 
+TestBoth(requests, aborted_end_the_connection_behind_the_answers_before_them)
+{
+    struct desk *desk = desk_open(by(dispatch), 1, NULL);
+    struct client client = client_to(desk->port);
+    struct kino_request *requests[4];
+
+    client_send(&client, GET("/1") GET("/2") GET("/3") GET("/4"));
+    requests[0] = desk_take_target(desk, "/1");
+    requests[1] = desk_take_target(desk, "/2");
+    requests[2] = desk_take_target(desk, "/3");
+    requests[3] = desk_take_target(desk, "/4");
+    cr_assert_eq(desk_answer_target(requests[1]), 0);
+    cr_assert_eq(kino_request_abort(requests[2]), 0);
+    cr_assert(desk_gets_state(requests[3], KINO_STATE_DISCONNECTED));
+    desk_assert_nothing_else(desk);
+    cr_assert(client_is_quiet(&client, 0));
+    cr_assert_eq(desk_answer_target(requests[0]), 0);
+    cr_assert_eq(client_read(&client), 200);
+    cr_assert(client_has_body(&client, "/1"));
+    cr_assert_eq(client_read(&client), 200);
+    cr_assert(client_has_body(&client, "/2"));
+    cr_assert_eq(client_expect_end(&client), CLIENT_ENDED);
+    kino_request_release(requests[2]);
+    cr_assert_eq(desk_answer_target(requests[3]), 0);
+    client_close(&client);
+    cr_assert_eq(desk_close(desk), 0);
+}
+
 /* Two threads at one request: one answers, one aborts. */
 struct contest {
     struct kino_request *request;

@@ -202,6 +202,29 @@ Test(workers, inline_flush_what_they_answered_and_not_before)
     dismiss(desk, worker);
 }
 
+Test(workers, inline_that_abort_lose_no_answer_that_was_given_before)
+{
+    struct desk *desk = open_alone(KINO_DISPATCH_INLINE, 1);
+    struct kino_worker *worker = hire(desk);
+    struct client client = client_to(desk->port);
+    struct kino_request *first;
+    struct kino_request *second;
+
+    client_send(&client, GET("/1") GET("/2"));
+    first = take(worker);
+    second = take(worker);
+    cr_assert_eq(desk_answer_target(first), 0);
+    cr_assert_eq(kino_request_abort(second), 0);
+    kino_request_release(second);
+    cr_assert_eq(kino_worker_flush(worker), 0);
+    cr_assert_eq(client_read(&client), 200);
+    cr_assert(client_has_body(&client, "/1"));
+    cr_assert_eq(kino_worker_wait(worker, SHORT_MS), KINO_TIMED_OUT);
+    cr_assert_eq(client_expect_end(&client), CLIENT_ENDED);
+    client_close(&client);
+    dismiss(desk, worker);
+}
+
 /* Threads */
 
 struct stranger {

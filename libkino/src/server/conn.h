@@ -71,6 +71,9 @@ void kn_conn_flush(struct kn_conn *conn);
 /* An exchange in `order` is answered: it may be the one to send. */
 void kn_conn_answered(struct kn_conn *conn);
 
+/* An exchange in `order` gets no answer: the connection ends behind the ones before it. */
+void kn_conn_aborted(struct kn_conn *conn, struct kino_request *request);
+
 /* No user has this exchange any more, whose answer was taken before. */
 void kn_conn_released(struct kn_conn *conn, struct kino_request *request);
 

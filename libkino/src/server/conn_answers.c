@@ -86,11 +86,16 @@ static void settle(struct kn_conn *conn, struct kino_request *request)
     kn_list_append(&conn->held, &request->order);
 }
 
-/* An answer after which the connection closes: what was asked behind it gets none. */
-static void end_order(struct kn_conn *conn)
+/* The connection closes: what was asked from `first` on, or is being read, gets no answer. */
+static void end_order(struct kn_conn *conn, struct kn_list *first)
 {
+    struct kn_list *next;
+
     conn->last = true;
-    kn_conn_forget_all(conn, &conn->order);
+    for (; first != &conn->order; first = next) {
+        next = first->next;
+        forget(conn, kn_container_of(first, struct kino_request, order));
+    }
     if (!conn->reading)
         return;
     conn->rejected = true;
@@ -110,12 +115,18 @@ void kn_conn_answered(struct kn_conn *conn)
         }
         settle(conn, request);
         if (!keep_alive)
-            end_order(conn);
+            end_order(conn, conn->order.next);
     }
     if (request && !request->dispatched && kn_list_empty(&request->queue))
         kn_loop_publish(conn->loop, request);
     if (!request && conn->continue_due)
         kn_conn_send_continue(conn);
+    kn_conn_mark_dirty(conn);
+}
+
+void kn_conn_aborted(struct kn_conn *conn, struct kino_request *request)
+{
+    end_order(conn, &request->order);
     kn_conn_mark_dirty(conn);
 }
 

@@ -131,7 +131,7 @@ void kn_loop_on_mail(struct kn_mail *mail, void *driver)
         if (request->released)
             kn_loop_recycle(loop, request);
     } else if (facts & KN_FACT_ABORTED) {
-        kn_conn_close(conn);
+        kn_conn_aborted(conn, request);
     } else if (request->taken) {
         kn_conn_released(conn, request);
     } else {
