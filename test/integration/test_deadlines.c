@@ -218,6 +218,29 @@ TestBoth(deadlines, none_counts_while_a_request_is_handled)
     cr_assert_eq(desk_close(desk), 0);
 }
 
+static void handle_the_first_slowly(void *context, struct kino_request *request)
+{
+    const uint64_t end = now_ms() + LONGER_MS;
+
+    while (desk_is(request, "/1") && now_ms() < end)
+        ;
+    desk_echo(context, request);
+}
+
+/* By queue it could not; inline the loop's clock must not be that of before the handler. */
+Test(deadlines, none_counts_while_an_inline_worker_handles)
+{
+    struct kino_config config = {.dispatch = KINO_DISPATCH_INLINE, .head_timeout_ms = SHORT_MS};
+    struct desk *desk = desk_open(config, 1, handle_the_first_slowly);
+    struct client client = client_to(desk->port);
+
+    client_send(&client, POST("/1", "1", "x") "GET /2 HTTP/1.1\r\n");
+    cr_assert_eq(client_read(&client), 200);
+    cr_assert_eq(client_ask(&client, "host: a\r\n\r\n"), 200);
+    client_close(&client);
+    cr_assert_eq(desk_close(desk), 0);
+}
+
 static void answer_large(struct kino_request *request)
 {
     const struct kino_response response = {
@@ -352,15 +375,6 @@ Test(deadlines, what_waits_for_a_place_and_gets_one_in_time_is_served)
     }
     cr_assert_eq(kino_worker_destroy(worker), 0);
     cr_assert_eq(desk_close(desk), 0);
-}
-
-static void handle_the_first_slowly(void *context, struct kino_request *request)
-{
-    const uint64_t end = now_ms() + LONGER_MS;
-
-    while (desk_is(request, "/1") && now_ms() < end)
-        ;
-    desk_echo(context, request);
 }
 
 Test(deadlines, an_inline_worker_that_is_slow_answers_503_too)

@@ -389,6 +389,7 @@ int kn_loop_turn(struct kn_loop *loop, uint64_t deadline_ns)
     if (!loop->begun)
         return KINO_CLOSED;
     loop->published = 0;
+    read_clock(loop); /* an inline worker may have been away for long */
     if (!loop->waking) {
         loop->waking = true;
         kn_io_poll(&loop->io, &loop->wake_op, loop->mailbox->wake_fd);
