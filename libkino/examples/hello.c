@@ -2,7 +2,6 @@
 /* hello PORT [THREADS]: the whole server in a callback, one loop for each thread. */
 #include <kino.h>
 
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,11 +43,9 @@ static void say_hello(void *context, struct kino_request *request)
 static unsigned long number(const char *text, const char *what, unsigned long largest)
 {
     char *end;
-    unsigned long value;
+    unsigned long value = strtoul(text, &end, 10);
 
-    errno = 0;
-    value = strtoul(text, &end, 10);
-    if (errno || end == text || *end || *text == '-' || value > largest) {
+    if (end == text || *end || *text == '-' || value > largest) {
         fprintf(stderr, "hello: %s must be a number up to %lu, not %s\n", what, largest, text);
         exit(1);
     }

@@ -2,6 +2,7 @@
 /* workers PORT WORKERS queue|inline: threads of one's own that take requests and answer them. */
 #include <kino.h>
 
+#include <ctype.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -30,12 +31,8 @@ static void print_line(void *context, int level, const char *line)
 
 static void *work(void *argument)
 {
-    static const struct kino_field type = {SLICE("content-type"), SLICE("text/plain"), 0, 0};
-    static const struct kino_response response = {.size = sizeof(response),
-                                                  .status = 200,
-                                                  .fields = &type,
-                                                  .field_count = 1,
-                                                  .body = SLICE("Hello World")};
+    static const struct kino_response response = {
+        .size = sizeof(response), .status = 200, .body = SLICE("Hello World")};
     struct kino_request *request = NULL;
     struct kino_worker *worker;
 
@@ -55,15 +52,17 @@ int main(int argc, char **argv)
     struct kino_listener listener = {.size = sizeof(listener)};
     pthread_t threads[MOST_WORKERS];
     const bool is_inline = argc == 4 && strcmp(argv[3], "inline") == 0;
+    const int port = argc == 4 && isdigit(*argv[1]) ? atoi(argv[1]) : -1;
     const int workers = argc == 4 ? atoi(argv[2]) : 0;
 
-    if (workers < 1 || workers > MOST_WORKERS || !(is_inline || strcmp(argv[3], "queue") == 0)) {
+    if (port < 0 || port > 65535 || workers < 1 || workers > MOST_WORKERS ||
+        !(is_inline || strcmp(argv[3], "queue") == 0)) {
         fprintf(stderr, "usage: workers PORT WORKERS queue|inline (WORKERS: 1 .. 256)\n");
         return 1;
     }
     config.dispatch = is_inline ? KINO_DISPATCH_INLINE : KINO_DISPATCH_QUEUE;
     config.loops = is_inline ? (uint64_t)workers : 1 + (uint64_t)(workers - 1) / 4;
-    listener.port = strtoul(argv[1], NULL, 10);
+    listener.port = (uint64_t)port;
     if (kino_server_create(&config, &server) < 0 || kino_server_listen(server, &listener) < 0 ||
         kino_server_start(server) < 0)
         return 1;

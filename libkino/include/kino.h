@@ -189,7 +189,9 @@ struct kino_config {
     uint64_t head_timeout_ms;  /* the whole head, from its first byte: 408; 15000 */
     uint64_t body_timeout_ms;  /* silence between body bytes: 408; 30000 */
     uint64_t write_timeout_ms; /* a response without progress: abort; 60000 */
-    uint64_t max_connections;  /* more wait in the backlog; 80 % of the soft descriptor limit */
+    /* More wait in the backlog, but for a burst that is accepted at once. Default 80 % of the soft
+     * descriptor limit. */
+    uint64_t max_connections;
     uint64_t max_head_bytes;   /* 431; 65536 */
     uint64_t max_fields;       /* 431; 128 */
     uint64_t max_field_bytes;  /* name and value of one field: 431; 16384 */
