@@ -25,19 +25,21 @@ static void stop(int signal)
 static void print_line(void *context, int level, const char *line)
 {
     (void)context;
-    (void)level;
-    fprintf(stderr, "workers: %s\n", line);
+    fprintf(stderr, "workers: %s%s\n", level == KINO_LOG_ERROR ? "error: " : "", line);
 }
 
 static void *work(void *argument)
 {
-    static const struct kino_response response = {
-        .size = sizeof(response), .status = 200, .body = SLICE("Hello World")};
+    static const struct kino_field type = {SLICE("content-type"), SLICE("text/plain"), 0, 0};
+    static const struct kino_response response = {.size = sizeof(response),
+                                                  .status = 200,
+                                                  .fields = &type,
+                                                  .field_count = 1,
+                                                  .body = SLICE("Hello World")};
     struct kino_request *request = NULL;
     struct kino_worker *worker;
 
-    (void)argument;
-    if (kino_worker_create(server, NULL, &worker) < 0)
+    if (kino_worker_create(argument, NULL, &worker) < 0)
         return NULL;
     while (kino_worker_take(worker, KINO_OFF, &request) == KINO_REQUEST)
         while (kino_worker_respond_take(worker, &response, &request) == KINO_REQUEST)
@@ -71,9 +73,8 @@ int main(int argc, char **argv)
     printf("listening on 127.0.0.1:%d\n", kino_server_port(server, 0));
     fflush(stdout);
     for (int i = 0; i < workers; i++)
-        pthread_create(&threads[i], NULL, work, NULL);
+        pthread_create(&threads[i], NULL, work, server);
     for (int i = 0; i < workers; i++)
         pthread_join(threads[i], NULL);
-    kino_server_wait(server, KINO_OFF);
     return kino_server_destroy(server) < 0;
 }
