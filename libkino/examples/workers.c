@@ -11,7 +11,6 @@
 #include <string.h>
 
 #define SLICE(literal) {literal, sizeof(literal) - 1}
-
 enum { MOST_WORKERS = 256 };
 
 static struct kino_server *server;
