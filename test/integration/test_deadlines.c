@@ -2,6 +2,7 @@
 /* SPEC.md 4.3 and 5: what is too slow is let go, not before its time, and nothing else is. That a
  * deadline is late by no more than a tick, the wheel's own tests show: here the machine may be
  * slow. */
+#include <stdatomic.h>
 #include <string.h>
 
 #include "support/desk.h"
@@ -10,6 +11,7 @@ enum {
     SHORT_MS = 100,
     LONGER_MS = 300,
     LARGE = 8 << 20,
+    CLIENTS = 100,
     SOON_MS = 10000, /* for what would go on for ever */
 };
 
@@ -238,6 +240,43 @@ Test(deadlines, none_counts_while_an_inline_worker_handles)
     cr_assert_eq(client_read(&client), 200);
     cr_assert_eq(client_ask(&client, "host: a\r\n\r\n"), 200);
     client_close(&client);
+    cr_assert_eq(desk_close(desk), 0);
+}
+
+static _Atomic bool away;
+
+static void stay_away(void *context, struct kino_request *request)
+{
+    while (desk_is(request, "/1") && atomic_load(&away))
+        ;
+    desk_echo(context, request);
+}
+
+/* What has arrived in time is in time, though the loop comes to see it late. */
+Test(deadlines, a_head_that_was_complete_in_time_is_taken_though_the_loop_was_away)
+{
+    struct kino_config config = {.dispatch = KINO_DISPATCH_INLINE, .head_timeout_ms = LONGER_MS};
+    struct desk *desk = desk_open(config, 1, stay_away);
+    struct client slow = client_to(desk->port);
+    struct client clients[CLIENTS];
+
+    atomic_store(&away, true);
+    for (int i = 0; i < CLIENTS; i++) {
+        clients[i] = client_to(desk->port);
+        client_send(&clients[i], "GET /2 HTTP/1.1\r\n");
+    }
+    cr_assert_eq(client_ask(&slow, GET("/0")), 200);
+    client_send(&slow, GET("/1"));
+    for (int i = 0; i < CLIENTS; i++)
+        client_send(&clients[i], "host: a\r\n\r\n");
+    cr_assert(client_is_quiet(&slow, LONGER_MS + SHORT_MS));
+    atomic_store(&away, false);
+    for (int i = 0; i < CLIENTS; i++) {
+        cr_assert_eq(client_read(&clients[i]), 200, "client %d", i);
+        client_close(&clients[i]);
+    }
+    cr_assert_eq(client_read(&slow), 200);
+    client_close(&slow);
     cr_assert_eq(desk_close(desk), 0);
 }
 

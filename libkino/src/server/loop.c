@@ -381,15 +381,36 @@ static int submit(struct kn_loop *loop, uint64_t deadline_ns)
     return rc;
 }
 
+/* Read the clock. True: the driver was away for long, because its handler was. */
+static bool was_away(struct kn_loop *loop)
+{
+    const uint64_t last_ms = loop->now_ms;
+
+    read_clock(loop);
+    return loop->now_ms - last_ms > KN_WHEEL_TICK_MS;
+}
+
+/* See what has arrived, before deadlines are judged: the kernel hands over only some at a time. */
+static void catch_up(struct kn_loop *loop)
+{
+    for (unsigned i = 0; i < KN_LOOP_CATCH_UP; i++) {
+        resume_starved(loop);
+        kn_io_submit(&loop->io, 0, 0);
+        if (kn_io_reap(&loop->io) == 0)
+            return;
+    }
+}
+
 int kn_loop_turn(struct kn_loop *loop, uint64_t deadline_ns)
 {
     unsigned completions;
+    bool away;
     int rc;
 
     if (!loop->begun)
         return KINO_CLOSED;
     loop->published = 0;
-    read_clock(loop); /* an inline worker may have been away for long */
+    away = was_away(loop);
     if (!loop->waking) {
         loop->waking = true;
         kn_io_poll(&loop->io, &loop->wake_op, loop->mailbox->wake_fd);
@@ -410,6 +431,8 @@ int kn_loop_turn(struct kn_loop *loop, uint64_t deadline_ns)
     completions = kn_io_reap(&loop->io);
     loop->quiet = completions == 0;
     loop->full_turn = completions >= KN_LOOP_BUSY;
+    if (away)
+        catch_up(loop);
     kn_wheel_advance(&loop->wheel, loop->now_ms);
     kn_parking_wake(&loop->server->parking, loop->published);
     if (may_end(loop)) {
