@@ -65,9 +65,10 @@ int ext_sleep_in_server(struct ext_server *server, uint64_t timeout_ms)
     return sleep.result;
 }
 
-/* While Ruby's own sleep would do for this in the main Ractor, in others a short one may never end. */
+/* Ruby's own sleep would do for this in the main Ractor; in others a short one may never end. */
 struct begin_sleep {
     struct ext_server *server;
+    struct ext_worker *worker;
     uint32_t count;
 };
 
@@ -75,8 +76,11 @@ static void *sleep_until_begun(void *argument)
 {
     static const struct timespec most = {.tv_nsec = EXT_BEGIN_SLEEP_MS * 1000000L};
     struct begin_sleep *sleep = argument;
-    const uint32_t begun = atomic_load(&sleep->server->begun);
+    uint32_t begun;
 
+    if (sleep->worker)
+        ext_worker_begin(sleep->worker);
+    begun = atomic_load(&sleep->server->begun);
     if (begun < sleep->count)
         syscall(SYS_futex, &sleep->server->begun, FUTEX_WAIT_PRIVATE, begun, &most, NULL, 0);
     return NULL;
@@ -90,11 +94,12 @@ static void wake_begun(void *argument)
     syscall(SYS_futex, &server->begun, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
-void ext_sleep_until_begun(struct ext_server *server, uint32_t count)
+bool ext_sleep_until_begun(struct ext_server *server, struct ext_worker *worker, uint32_t count)
 {
-    struct begin_sleep sleep = {.server = server, .count = count};
+    struct begin_sleep sleep = {.server = server, .worker = worker, .count = count};
 
     rb_nogvl(sleep_until_begun, &sleep, wake_begun, server, RB_NOGVL_INTR_FAIL);
+    return atomic_load(&server->begun) >= count;
 }
 
 void ext_worker_begin(struct ext_worker *worker)

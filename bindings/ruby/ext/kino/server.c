@@ -246,12 +246,10 @@ static VALUE server_begun(VALUE self)
  * @return [Boolean] whether they have */
 static VALUE server_begun_p(VALUE self, VALUE count)
 {
-    struct ext_server *server = ext_server_get(self);
-    const uint32_t wanted = NUM2UINT(count);
+    bool begun = ext_sleep_until_begun(ext_server_get(self), NULL, NUM2UINT(count));
 
-    ext_sleep_until_begun(server, wanted);
     rb_thread_check_ints();
-    return atomic_load(&server->begun) >= wanted ? Qtrue : Qfalse;
+    return begun ? Qtrue : Qfalse;
 }
 
 static VALUE server_destroy(VALUE self)

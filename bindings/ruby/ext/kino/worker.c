@@ -99,6 +99,17 @@ static VALUE worker_initialize(VALUE self, VALUE server, VALUE base, VALUE migra
     return self;
 }
 
+/* Begin, and sleep for a moment, or until so many workers have begun.
+ * @return [Boolean] whether they have */
+static VALUE worker_begin_p(VALUE self, VALUE count)
+{
+    struct ext_worker *worker = get(self);
+    bool begun = ext_sleep_until_begun(worker->server, worker, NUM2UINT(count));
+
+    rb_thread_check_ints();
+    return begun ? Qtrue : Qfalse;
+}
+
 static VALUE env_of_request(struct ext_worker *worker)
 {
     return ext_env_build(&worker->env, kino_request_head(worker->request));
@@ -217,6 +228,7 @@ void ext_worker_init(void)
 
     rb_define_alloc_func(class, worker_allocate);
     rb_define_method(class, "initialize", worker_initialize, 3);
+    rb_define_method(class, "begin?", worker_begin_p, 1);
     rb_define_method(class, "take", worker_take, 0);
     rb_define_method(class, "respond", worker_respond, 1);
     rb_define_method(class, "refuse", worker_refuse, 0);

@@ -22,39 +22,48 @@ module Kino
       #
       # @param native [Native::Server]
       # @param inline [Boolean] whether the worker drives a loop of its own
+      # @param gate [Integer] how many workers must have begun before this one takes requests
       # @yieldparam worker [Worker] before it serves
       # @return [Boolean] whether the server is drained; else the worker was retired
-      def run(native, app, inline:)
+      def run(native, app, inline:, gate: 0)
         worker = new(native, BASE_ENV, inline && migrates?)
         yield worker if block_given?
+        nil until gate.zero? || worker.begin?(gate) || worker.retired?
         worker.run(app)
       ensure
         worker&.close
       end
 
       # Serve from several threads of the calling Ractor. Where one of them ends all do, so that the
-      # Ractor can be replaced as a whole.
+      # Ractor can be replaced as a whole. None takes requests before all are there: a thread that is
+      # made while another of its Ractor wakes up may never run.
       #
       # @return [Boolean] as {run}
       def run_together(native, app, threads:, inline:)
         return run(native, app, inline:) if threads == 1
 
+        begun = native.begun
         workers = []
-        members = Array.new(threads) do
-          begun = native.begun
-          member = Thread.new do
-            Thread.current.report_on_exception = false
-            drained = run(native, app, inline:) { workers << _1 }
-          ensure
-            workers.each(&:retire) unless drained
+        members = (1..threads).map do |number|
+          member = start_member(workers) do
+            run(native, app, inline:, gate: begun + threads) { workers << _1 }
           end
-          native.await_begun(begun + 1) { !member.alive? }
+          native.await_begun(begun + number) { !member.alive? }
           member
         end
         members.map(&:value).all?
       end
 
       private
+
+      def start_member(workers)
+        Thread.new do
+          Thread.current.report_on_exception = false
+          drained = yield
+        ensure
+          workers.each(&:retire) unless drained
+        end
+      end
 
       # Whether the calls of this thread may come from several native ones; it is pinned where that
       # can be. Ruby 3.3 cannot: it has native threads in the main Ractor alone.
