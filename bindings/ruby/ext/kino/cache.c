@@ -9,7 +9,8 @@ VALUE ext_frozen_string(const char *data, long length)
     return rb_obj_freeze(rb_str_new(data, length));
 }
 
-/* One object with the literals of Ruby code, so that an app's look-up in the env compares pointers. */
+/* One object with the literals of Ruby code, so that an app's look-up in the env compares pointers.
+ */
 VALUE ext_interned_string(const char *data, long length)
 {
     return rb_enc_interned_str(data, length, rb_utf8_encoding());

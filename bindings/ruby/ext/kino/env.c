@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Requests become Rack envs. A header block seen twice gets a template, whose copy is an env but for
- * what does not depend on the block: that is set where it differs. */
+/* Requests become Rack envs. A header block seen twice gets a template, whose copy is an env but
+ * for what does not depend on the block: that is set where it differs. */
 #include "kino_ext.h"
 
 #include <string.h>
@@ -180,8 +180,7 @@ static VALUE build(struct ext_env *env, const struct kino_head *head)
 {
     VALUE hash = rb_hash_dup(env->base);
 
-    rb_hash_aset(hash, key_protocol,
-                 head->version == KINO_HTTP_1_0 ? protocol_1_0 : protocol_1_1);
+    rb_hash_aset(hash, key_protocol, head->version == KINO_HTTP_1_0 ? protocol_1_0 : protocol_1_1);
     set_varying(env, hash, head, NULL);
     set_server(env, hash, head);
     set_fields(env, hash, head);

@@ -13,7 +13,7 @@
 
 enum {
     EXT_LONGEST_LINE = 512,
-    EXT_LONGEST_CACHED = 256,  /* bytes of a string that is kept */
+    EXT_LONGEST_CACHED = 256, /* bytes of a string that is kept */
     EXT_BEGIN_SLEEP_MS = 50,
     EXT_LARGEST_BLOCK = 2048,  /* bytes of a header block that is kept */
     EXT_VALUES = 512,          /* places for values, paths, addresses; a power of two */
@@ -104,8 +104,8 @@ void ext_error_init(VALUE kino);
  * caller then looks for Ruby's interrupts. */
 int ext_sleep_in_worker(struct ext_worker *worker);
 int ext_sleep_in_server(struct ext_server *server, uint64_t timeout_ms);
-/* For EXT_BEGIN_SLEEP_MS at most; gives whether so many have begun. `worker`, if there is one, begins
- * by this. */
+/* For EXT_BEGIN_SLEEP_MS at most; gives whether so many have begun. `worker`, if there is one,
+ * begins by this. */
 bool ext_sleep_until_begun(struct ext_server *server, struct ext_worker *worker, uint32_t count);
 /* Count a worker as begun: it sleeps or works. */
 void ext_worker_begin(struct ext_worker *worker);
@@ -136,8 +136,8 @@ void ext_env_compact(struct ext_env *env);
 void ext_env_free(struct ext_env *env);
 size_t ext_env_size(const struct ext_env *env);
 
-/* What a struct kino_response has slices of: to be guarded until it is used. Until then Ruby must not
- * run, nor allocate. */
+/* What a struct kino_response has slices of: to be guarded until it is used. Until then Ruby must
+ * not run, nor allocate. */
 struct ext_kept {
     VALUE headers;
     VALUE body;

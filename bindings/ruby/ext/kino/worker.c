@@ -177,7 +177,8 @@ static VALUE worker_respond(VALUE self, VALUE triple)
     RB_GC_GUARD(kept.headers);
     RB_GC_GUARD(kept.body);
     if (RB_UNLIKELY(rc < 0))
-        ext_raise(rc, rc == KINO_INVALID ? "the response's status or a header cannot be sent" : NULL);
+        ext_raise(rc,
+                  rc == KINO_INVALID ? "the response's status or a header cannot be sent" : NULL);
     return rc == KINO_REQUEST ? env_of_request(worker) : Qnil;
 }
 
@@ -188,7 +189,8 @@ static VALUE worker_refuse(VALUE self)
     return Qnil;
 }
 
-/* Take no more: what it holds is answered, then take gives nil. From another thread of its Ractor. */
+/* Take no more: what it holds is answered, then take gives nil. From another thread of its Ractor.
+ */
 static VALUE worker_retire(VALUE self)
 {
     struct ext_worker *worker = rb_check_typeddata(self, &worker_type);
