@@ -18,6 +18,31 @@ enum {
 static char large_body[LARGE];
 static char scratch[32 << 10];
 
+enum deadline {
+    IDLE,
+    HEAD,
+    BODY,
+    WRITE,
+};
+
+/* With this deadline and no other: so nothing else can end what it is to end. */
+static struct desk *open_with(uint64_t dispatch, enum deadline deadline, uint64_t ms,
+                              kino_handler_fn handler)
+{
+    struct kino_config config = {.dispatch = dispatch};
+    uint64_t *const settings[] = {
+        [IDLE] = &config.idle_timeout_ms,
+        [HEAD] = &config.head_timeout_ms,
+        [BODY] = &config.body_timeout_ms,
+        [WRITE] = &config.write_timeout_ms,
+    };
+
+    for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++)
+        *settings[i] = KINO_OFF;
+    *settings[deadline] = ms;
+    return desk_open(config, 1, handler);
+}
+
 static void assert_not_early(uint64_t since_ms, uint64_t delay_ms)
 {
     const uint64_t passed_ms = now_ms() - since_ms;
@@ -39,8 +64,7 @@ static void assert_let_go_with_408(struct client *client)
 
 TestBoth(deadlines, a_silent_client_is_let_go)
 {
-    struct kino_config config = {.dispatch = dispatch, .idle_timeout_ms = SHORT_MS};
-    struct desk *desk = desk_open(config, 1, desk_echo);
+    struct desk *desk = open_with(dispatch, IDLE, SHORT_MS, desk_echo);
     const uint64_t began = now_ms();
     struct client client = client_to(desk->port);
 
@@ -52,8 +76,7 @@ TestBoth(deadlines, a_silent_client_is_let_go)
 
 TestBoth(deadlines, an_idle_client_is_let_go_after_its_last_answer)
 {
-    struct kino_config config = {.dispatch = dispatch, .idle_timeout_ms = SHORT_MS};
-    struct desk *desk = desk_open(config, 1, NULL);
+    struct desk *desk = open_with(dispatch, IDLE, SHORT_MS, NULL);
     struct client client = client_to(desk->port);
     struct kino_request *request;
     uint64_t began;
@@ -72,8 +95,7 @@ TestBoth(deadlines, an_idle_client_is_let_go_after_its_last_answer)
 
 TestBoth(deadlines, every_request_begins_the_idle_time_anew)
 {
-    struct kino_config config = {.dispatch = dispatch, .idle_timeout_ms = LONGER_MS};
-    struct desk *desk = desk_open(config, 1, desk_echo);
+    struct desk *desk = open_with(dispatch, IDLE, LONGER_MS, desk_echo);
     struct client client = client_to(desk->port);
 
     for (int i = 0; i < 8; i++) {
@@ -87,8 +109,7 @@ TestBoth(deadlines, every_request_begins_the_idle_time_anew)
 TestBoth(deadlines, a_head_that_trickles_is_refused_from_its_first_byte_on)
 {
     static const char head[] = "GET / HTTP/1.1\r\nhost: a\r\nx: ";
-    struct kino_config config = {.dispatch = dispatch, .head_timeout_ms = SHORT_MS};
-    struct desk *desk = desk_open(config, 1, desk_echo);
+    struct desk *desk = open_with(dispatch, HEAD, SHORT_MS, desk_echo);
     struct client client = client_to(desk->port);
     uint64_t began;
 
@@ -107,8 +128,7 @@ TestBoth(deadlines, a_head_that_trickles_is_refused_from_its_first_byte_on)
 
 TestBoth(deadlines, a_second_head_has_its_own_time)
 {
-    struct kino_config config = {.dispatch = dispatch, .head_timeout_ms = SHORT_MS};
-    struct desk *desk = desk_open(config, 1, desk_echo);
+    struct desk *desk = open_with(dispatch, HEAD, SHORT_MS, desk_echo);
     struct client client = client_to(desk->port);
     uint64_t began;
 
@@ -127,8 +147,7 @@ TestBoth(deadlines, a_second_head_has_its_own_time)
 
 TestBoth(deadlines, an_incomplete_head_behind_a_request_is_refused_after_its_answer)
 {
-    struct kino_config config = {.dispatch = dispatch, .head_timeout_ms = SHORT_MS};
-    struct desk *desk = desk_open(config, 1, NULL);
+    struct desk *desk = open_with(dispatch, HEAD, SHORT_MS, NULL);
     struct client client = client_to(desk->port);
     const uint64_t began = now_ms();
     struct kino_request *request;
@@ -159,8 +178,7 @@ static void assert_body_must_go_on(struct desk *desk, const char *head, const ch
 
 TestBoth(deadlines, a_body_that_falls_silent_is_refused)
 {
-    struct kino_config config = {.dispatch = dispatch, .body_timeout_ms = SHORT_MS};
-    struct desk *desk = desk_open(config, 1, desk_echo);
+    struct desk *desk = open_with(dispatch, BODY, SHORT_MS, desk_echo);
     struct client client = client_to(desk->port);
     uint64_t began;
 
@@ -179,8 +197,7 @@ TestBoth(deadlines, a_body_that_falls_silent_is_refused)
 
 TestBoth(deadlines, a_slow_body_that_goes_on_is_taken)
 {
-    struct kino_config config = {.dispatch = dispatch, .body_timeout_ms = LONGER_MS};
-    struct desk *desk = desk_open(config, 1, desk_echo);
+    struct desk *desk = open_with(dispatch, BODY, LONGER_MS, desk_echo);
     struct client client = client_to(desk->port);
 
     client_send(&client, POST("/", "8", ""));
@@ -232,8 +249,7 @@ static void handle_the_first_slowly(void *context, struct kino_request *request)
 /* By queue it could not; inline the loop's clock must not be that of before the handler. */
 Test(deadlines, none_counts_while_an_inline_worker_handles)
 {
-    struct kino_config config = {.dispatch = KINO_DISPATCH_INLINE, .head_timeout_ms = SHORT_MS};
-    struct desk *desk = desk_open(config, 1, handle_the_first_slowly);
+    struct desk *desk = open_with(KINO_DISPATCH_INLINE, HEAD, SHORT_MS, handle_the_first_slowly);
     struct client client = client_to(desk->port);
 
     client_send(&client, POST("/1", "1", "x") "GET /2 HTTP/1.1\r\n");
@@ -255,8 +271,7 @@ static void stay_away(void *context, struct kino_request *request)
 /* What has arrived in time is in time, though the loop comes to see it late. */
 Test(deadlines, a_head_that_was_complete_in_time_is_taken_though_the_loop_was_away)
 {
-    struct kino_config config = {.dispatch = KINO_DISPATCH_INLINE, .head_timeout_ms = LONGER_MS};
-    struct desk *desk = desk_open(config, 1, stay_away);
+    struct desk *desk = open_with(KINO_DISPATCH_INLINE, HEAD, LONGER_MS, stay_away);
     struct client slow = client_to(desk->port);
     struct client clients[CLIENTS];
 
@@ -290,8 +305,7 @@ static void answer_large(struct kino_request *request)
 
 TestBoth(deadlines, who_does_not_read_its_answer_is_cut_off)
 {
-    struct kino_config config = {.dispatch = dispatch, .write_timeout_ms = SHORT_MS};
-    struct desk *desk = desk_open(config, 1, NULL);
+    struct desk *desk = open_with(dispatch, WRITE, SHORT_MS, NULL);
     struct client client = client_of_little_memory(desk->port);
     struct kino_request *request;
     uint64_t began;
@@ -310,8 +324,7 @@ TestBoth(deadlines, who_does_not_read_its_answer_is_cut_off)
 
 TestBoth(deadlines, who_reads_slowly_gets_all_of_it)
 {
-    struct kino_config config = {.dispatch = dispatch, .write_timeout_ms = 2 * LONGER_MS};
-    struct desk *desk = desk_open(config, 1, NULL);
+    struct desk *desk = open_with(dispatch, WRITE, 2 * LONGER_MS, NULL);
     struct client client = client_of_little_memory(desk->port);
     struct client pacemaker = client_to(desk->port);
     const uint64_t began = now_ms();

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -18,6 +19,7 @@ enum {
     WAITING = 10,
     GREEDY = 1000,
     BODY = 32 << 10,
+    MORE_MEMORY = 16 << 20, /* 35,000 requests, were they kept, take several times as much */
 };
 
 static char body[BODY];
@@ -78,6 +80,41 @@ static void answer_body(void *context, struct kino_request *request)
 
     (void)context;
     kino_request_respond(request, &response);
+}
+
+static size_t resident_bytes(void)
+{
+    unsigned long size = 0;
+    unsigned long resident = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+
+    if (file && fscanf(file, "%lu %lu", &size, &resident) != 2)
+        resident = 0;
+    fclose(file);
+    return resident * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static void ask_often(struct client *client, int times)
+{
+    for (int i = 0; i < times; i++) {
+        client_send(client, GET("/1") GET("/2") GET("/3") GET("/4") GET("/5") GET("/6") GET("/7"));
+        for (int j = 0; j < 7; j++)
+            cr_assert_eq(client_read(client), 200);
+    }
+}
+
+TestBoth(limits, who_asks_often_costs_no_more_memory)
+{
+    struct desk *desk = desk_open((struct kino_config){.dispatch = dispatch}, 1, desk_echo);
+    struct client client = client_to(desk->port);
+    size_t before;
+
+    ask_often(&client, 100);
+    before = resident_bytes();
+    ask_often(&client, 5000);
+    cr_assert_lt(resident_bytes(), before + MORE_MEMORY);
+    client_close(&client);
+    cr_assert_eq(desk_close(desk), 0);
 }
 
 TestBoth(limits, who_asks_and_does_not_read_is_answered_no_further)

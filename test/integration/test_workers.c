@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Workers: taking, waiting, interrupts, dying and moving. */
+#include <errno.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -10,6 +11,7 @@ enum {
     SHORT_MS = 30,
     SOON_MS = 20000,
     ROUNDS = 3000,
+    INTERRUPTS = 20000,
     CLIENTS = 16,
     LARGE = 16 << 20, /* more than sockets hold */
 };
@@ -327,7 +329,7 @@ static void *be_interrupted(void *context)
 {
     struct interrupted *interrupted = context;
 
-    for (int i = 0; i < ROUNDS; i++) {
+    for (int i = 0; i < INTERRUPTS; i++) {
         if (kino_worker_wait(interrupted->worker, SOON_MS) != KINO_INTERRUPTED)
             atomic_fetch_add(&interrupted->other, 1);
         atomic_fetch_add(&interrupted->count, 1);
@@ -338,6 +340,14 @@ static void *be_interrupted(void *context)
     return NULL;
 }
 
+/* A while that differs from round to round, so that two threads meet at every point of their ways.
+ */
+static void dawdle(int round)
+{
+    for (volatile int i = 0; i < round * 7 % 1000; i++)
+        ;
+}
+
 TestBoth(workers, lose_no_interrupt)
 {
     struct desk *desk = open_alone(dispatch, 1);
@@ -345,14 +355,51 @@ TestBoth(workers, lose_no_interrupt)
 
     cr_assert_eq(kino_worker_create(desk->server, NULL, &interrupted.worker), 0);
     cr_assert_eq(pthread_create(&interrupted.thread, NULL, be_interrupted, &interrupted), 0);
-    for (int i = 0; i < ROUNDS; i++) {
+    for (int i = 0; i < INTERRUPTS; i++) {
+        dawdle(i);
         kino_worker_interrupt(interrupted.worker);
-        while (atomic_load(&interrupted.count) == i)
-            sched_yield();
+        for (int spins = 0; atomic_load(&interrupted.count) == i; spins++)
+            if (spins > 10000)
+                sched_yield();
     }
     kino_server_drain(desk->server, 0);
     pthread_join(interrupted.thread, NULL);
     cr_assert_eq(atomic_load(&interrupted.other), 0);
+    cr_assert_eq(desk_end(desk), 0);
+}
+
+static void *serve_with_pauses(void *context)
+{
+    struct kino_worker *worker = context;
+    struct kino_request *request;
+    int round = 0;
+
+    while (kino_worker_take(worker, KINO_OFF, &request) == KINO_REQUEST) {
+        desk_answer(request, "");
+        dawdle(round++ * 13);
+    }
+    kino_worker_destroy(worker);
+    return NULL;
+}
+
+/* The next request comes just when the worker goes to sleep, or a little earlier or later. */
+TestBoth(workers, that_fall_asleep_miss_no_request)
+{
+    struct desk *desk = open_alone(dispatch, 1);
+    struct kino_worker *worker;
+    struct client client;
+    pthread_t thread;
+
+    cr_assert_eq(kino_worker_create(desk->server, NULL, &worker), 0);
+    cr_assert_eq(pthread_create(&thread, NULL, serve_with_pauses, worker), 0);
+    do {
+        client = client_to(desk->port);
+    } while (client.fd == -ECONNREFUSED); /* inline it listens soon */
+    for (int i = 0; i < 2 * ROUNDS; i++)
+        cr_assert_eq(client_ask(&client, GET("/")), 200, "round %d", i);
+    client_close(&client);
+    kino_server_drain(desk->server, SOON_MS);
+    pthread_join(thread, NULL);
     cr_assert_eq(desk_end(desk), 0);
 }
 
@@ -783,6 +830,7 @@ TestBoth(workers, that_migrate_go_on_where_a_thread_that_ended_stopped)
     struct desk *desk = open_alone(dispatch, 1);
     struct kino_worker *worker = hire_migrant(desk);
     struct client client = client_of_little_memory(desk->port);
+    struct client later;
     pthread_t thread;
 
     client_send(&client, GET("/"));
@@ -793,9 +841,9 @@ TestBoth(workers, that_migrate_go_on_where_a_thread_that_ended_stopped)
     cr_assert_eq(client.body_len, LARGE);
     cr_assert_eq(client_ask(&client, GET("/")), 200);
     cr_assert(client_has_body(&client, "next"));
-    client_close(&client);
-    client = client_to(desk->port);
-    cr_assert_eq(client_ask(&client, GET("/")), 200, "it still accepts");
+    later = client_to(desk->port);
+    cr_assert_eq(client_ask(&later, GET("/")), 200, "it still accepts");
+    client_close(&later);
     client_close(&client);
     kino_server_drain(desk->server, SOON_MS);
     pthread_join(thread, NULL);

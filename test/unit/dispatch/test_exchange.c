@@ -3,13 +3,13 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include "support/test.h"
 
 enum {
-    CLAIMERS = 4,
-    ROUNDS = 5000,
+    ROUNDS = 10000,
     KEEP_BYTES = 4096,
 };
 
@@ -243,53 +243,56 @@ Test(exchange, fields_are_found_by_name)
     kn_mailbox_drop(driver.mailbox);
 }
 
-/* Many threads at the same exchange at once, again and again. */
+/* Two threads that go through all exchanges in step, so that each is claimed by both at once. */
 struct race {
-    struct kino_request *request;
-    pthread_barrier_t begin;
-    pthread_barrier_t end;
-    _Atomic int winners;
-    bool over;
+    struct kino_request *requests[ROUNDS];
+    _Atomic int positions[2];
+    _Atomic int winners[ROUNDS];
 };
 
-static void *claim(void *context)
-{
-    struct race *race = context;
+struct racer {
+    struct race *race;
+    int number;
+};
 
-    for (;;) {
-        pthread_barrier_wait(&race->begin);
-        if (race->over)
-            return NULL;
-        if (kn_exchange_claim(race->request))
-            atomic_fetch_add(&race->winners, 1);
-        pthread_barrier_wait(&race->end);
+static void wait_in_step(const _Atomic int *other, int position)
+{
+    for (int spins = 0; atomic_load(other) < position; spins++)
+        if (spins > 1000)
+            sched_yield(); /* there is but one processor */
+}
+
+static void *claim_all(void *context)
+{
+    const struct racer *racer = context;
+    struct race *race = racer->race;
+
+    for (int i = 0; i < ROUNDS; i++) {
+        atomic_store(&race->positions[racer->number], i);
+        wait_in_step(&race->positions[!racer->number], i);
+        if (kn_exchange_claim(race->requests[i]))
+            atomic_fetch_add(&race->winners[i], 1);
     }
+    return NULL;
 }
 
 Test(exchange, a_claim_has_exactly_one_winner)
 {
+    static struct race race;
+    struct racer racers[2] = {{&race, 0}, {&race, 1}};
     struct driver driver = open_driver();
-    struct race race = {.request = open_exchange(&driver, 1)};
-    pthread_t threads[CLAIMERS];
+    pthread_t threads[2];
 
-    pthread_barrier_init(&race.begin, NULL, CLAIMERS + 1);
-    pthread_barrier_init(&race.end, NULL, CLAIMERS + 1);
-    for (int i = 0; i < CLAIMERS; i++)
-        cr_assert_eq(pthread_create(&threads[i], NULL, claim, &race), 0);
-    for (int i = 0; i < ROUNDS / 5; i++) {
-        atomic_store(&race.winners, 0);
-        kn_exchange_reset(race.request, 0);
-        pthread_barrier_wait(&race.begin);
-        pthread_barrier_wait(&race.end);
-        cr_assert_eq(atomic_load(&race.winners), 1, "round %d", i);
-    }
-    race.over = true;
-    pthread_barrier_wait(&race.begin);
-    for (int i = 0; i < CLAIMERS; i++)
+    for (int i = 0; i < ROUNDS; i++)
+        race.requests[i] = open_exchange(&driver, 1);
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(pthread_create(&threads[i], NULL, claim_all, &racers[i]), 0);
+    for (int i = 0; i < 2; i++)
         pthread_join(threads[i], NULL);
-    pthread_barrier_destroy(&race.begin);
-    pthread_barrier_destroy(&race.end);
-    kn_exchange_destroy(race.request);
+    for (int i = 0; i < ROUNDS; i++) {
+        cr_assert_eq(atomic_load(&race.winners[i]), 1, "exchange %d", i);
+        kn_exchange_destroy(race.requests[i]);
+    }
     kn_mailbox_drop(driver.mailbox);
 }
 
