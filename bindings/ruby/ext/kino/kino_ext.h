@@ -104,9 +104,9 @@ void ext_error_init(VALUE kino);
  * caller then looks for Ruby's interrupts. */
 int ext_sleep_in_worker(struct ext_worker *worker);
 int ext_sleep_in_server(struct ext_server *server, uint64_t timeout_ms);
-/* For EXT_BEGIN_SLEEP_MS at most; gives whether so many have begun. `worker`, if there is one,
- * begins by this. */
-bool ext_sleep_until_begun(struct ext_server *server, struct ext_worker *worker, uint32_t count);
+/* For EXT_BEGIN_SLEEP_MS at most. 0: so many have begun; KINO_AGAIN: not yet. `worker`, if there is
+ * one, begins by this; else why it cannot. */
+int ext_sleep_until_begun(struct ext_server *server, struct ext_worker *worker, uint32_t count);
 /* Count a worker as begun: it sleeps or works. */
 void ext_worker_begin(struct ext_worker *worker);
 /* Bind the calling Ruby thread to its native one for good. False: this Ruby cannot. */

@@ -70,7 +70,19 @@ struct begin_sleep {
     struct ext_server *server;
     struct ext_worker *worker;
     uint32_t count;
+    int result;
 };
+
+/* An inline worker's first wait makes its loop listen. */
+static int begin(struct ext_worker *worker)
+{
+    int rc = kino_worker_wait(worker->kino, 0);
+
+    if (rc < 0 && rc != KINO_TIMED_OUT && rc != KINO_INTERRUPTED && rc != KINO_CLOSED)
+        return rc;
+    ext_worker_begin(worker);
+    return 0;
+}
 
 static void *sleep_until_begun(void *argument)
 {
@@ -78,10 +90,9 @@ static void *sleep_until_begun(void *argument)
     struct begin_sleep *sleep = argument;
     uint32_t begun;
 
-    if (sleep->worker)
-        ext_worker_begin(sleep->worker);
+    sleep->result = sleep->worker ? begin(sleep->worker) : 0;
     begun = atomic_load(&sleep->server->begun);
-    if (begun < sleep->count)
+    if (sleep->result == 0 && begun < sleep->count)
         syscall(SYS_futex, &sleep->server->begun, FUTEX_WAIT_PRIVATE, begun, &most, NULL, 0);
     return NULL;
 }
@@ -94,12 +105,14 @@ static void wake_begun(void *argument)
     syscall(SYS_futex, &server->begun, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
-bool ext_sleep_until_begun(struct ext_server *server, struct ext_worker *worker, uint32_t count)
+int ext_sleep_until_begun(struct ext_server *server, struct ext_worker *worker, uint32_t count)
 {
     struct begin_sleep sleep = {.server = server, .worker = worker, .count = count};
 
     rb_nogvl(sleep_until_begun, &sleep, wake_begun, server, RB_NOGVL_INTR_FAIL);
-    return atomic_load(&server->begun) >= count;
+    if (sleep.result == 0 && atomic_load(&server->begun) < count)
+        return KINO_AGAIN;
+    return sleep.result;
 }
 
 void ext_worker_begin(struct ext_worker *worker)

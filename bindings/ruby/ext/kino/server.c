@@ -246,10 +246,10 @@ static VALUE server_begun(VALUE self)
  * @return [Boolean] whether they have */
 static VALUE server_begun_p(VALUE self, VALUE count)
 {
-    bool begun = ext_sleep_until_begun(ext_server_get(self), NULL, NUM2UINT(count));
+    int rc = ext_sleep_until_begun(ext_server_get(self), NULL, NUM2UINT(count));
 
     rb_thread_check_ints();
-    return begun ? Qtrue : Qfalse;
+    return rc == 0 ? Qtrue : Qfalse;
 }
 
 static VALUE server_destroy(VALUE self)

@@ -104,10 +104,12 @@ static VALUE worker_initialize(VALUE self, VALUE server, VALUE base, VALUE migra
 static VALUE worker_begin_p(VALUE self, VALUE count)
 {
     struct ext_worker *worker = get(self);
-    bool begun = ext_sleep_until_begun(worker->server, worker, NUM2UINT(count));
+    int rc = ext_sleep_until_begun(worker->server, worker, NUM2UINT(count));
 
     rb_thread_check_ints();
-    return begun ? Qtrue : Qfalse;
+    if (rc < 0 && rc != KINO_AGAIN)
+        ext_raise(rc, NULL);
+    return rc == 0 ? Qtrue : Qfalse;
 }
 
 static VALUE env_of_request(struct ext_worker *worker)
