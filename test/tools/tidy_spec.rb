@@ -137,8 +137,9 @@ RSpec.describe Tidy do
 
   it "complains about an exported symbol that is not declared" do
     write("libkino/src/base/leak.c", "__attribute__((visibility(\"default\"))) int kn_leak;\n")
-    expect(complaints(:exports))
-      .to eq ["libkino/include/kino.h:1: exports: libkino.so exports kn_leak, which is not declared"]
+    expect(complaints(:exports)).to eq [
+      "libkino/include/kino.h:1: exports: libkino.so exports kn_leak, which is not declared"
+    ]
   end
 
   it "complains about a source that is not listed, and a listed one that is not there" do
