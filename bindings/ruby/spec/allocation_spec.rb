@@ -1,46 +1,41 @@
 # frozen_string_literal: true
 
-require "rbconfig"
+RSpec.describe "A GET without query, cookie or body" do
+  # Makes two objects a request: the triple and the headers. /begin starts to count, /end tells.
+  counting = <<~'RUBY'
+    # frozen_string_literal: true
 
-RSpec.describe "Objects allocated" do
-  # Notes how many objects there have been at each call. It allocates two of them itself: the triple
-  # and the headers.
-  counting = Class.new do
-    attr_reader :counts
+    module Counting
+      BODY = ["Hello"].freeze
 
-    def initialize(calls)
-      @counts = Array.new(calls, 0)
-      @call = -1
-      @body = ["Hello World"].freeze
-    end
-
-    def call(_env)
-      @counts[@call += 1] = GC.stat(:total_allocated_objects)
-      [200, { "content-type" => "text/plain" }, @body]
-    end
-  end
-
-  # Another process asks, so that no object is a client's.
-  def ask(port, times)
-    script = <<~RUBY
-      require "socket"
-      socket = TCPSocket.new("127.0.0.1", #{port})
-      #{times}.times do
-        socket.write("GET /plaintext HTTP/1.1\\r\\nhost: localhost\\r\\naccept: */*\\r\\n\\r\\n")
-        socket.readpartial(4096)
+      def self.call(env)
+        case env["PATH_INFO"]
+        when "/begin" then Ractor.current[:begin] = objects
+        when "/end" then return [200, {}, [(objects - Ractor.current[:begin]).to_s]]
+        end
+        [200, { "content-type" => "text/plain" }, BODY]
       end
-    RUBY
-    pid = Process.spawn(RbConfig.ruby, "--disable=gems", "-e", script)
-    expect(Process.wait2(pid).last).to be_success
-  end
 
-  %i[queue inline].each do |dispatch|
-    it "are at most two more than the app's own two for a plain GET (#{dispatch})" do
-      app = counting.new(400)
-      serve(app, dispatch:) { |server| ask(server.port, 400) }
-      last = app.counts.last(200)
-      each = (last.last - last.first).fdiv(last.size - 1)
-      expect(each).to be_between(2, 2 + 2)
+      def self.objects = GC.stat(:total_allocated_objects)
+    end
+    run Counting
+  RUBY
+
+  times = 1000
+
+  Serving::WAYS.each do |way|
+    it "makes at most two objects beside the app's own: #{way.values.join(', ')}" do
+      Serving::Command.run("-p", "0", "-w", "1", "-t", "1", "-m", way[:mode].to_s,
+                           "--dispatch", way[:dispatch].to_s, rackup: counting) do |kino|
+        Client.open(kino.port) do |client|
+          paths = ["/warm"] * 10 + ["/begin"] + ["/"] * times + ["/end"]
+          bodies = paths.map do |path|
+            client.get(path, "Accept: */*", "User-Agent: spec", "Accept-Encoding: gzip")
+            client.answer.body
+          end
+          expect(bodies.last.to_i.fdiv(times)).to be_between(2, 2 + 2)
+        end
+      end
     end
   end
 end

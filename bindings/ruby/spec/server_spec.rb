@@ -88,6 +88,15 @@ RSpec.describe Kino::Server do
     expect { Client.new(server.port) }.to raise_error Errno::ECONNREFUSED
   end
 
+  it "is stopped by a signal that comes before it says that it runs" do
+    server = described_class.new(Apps::Hello, mode: :threaded, workers: 1)
+    allow(Kino::Native::Server).to receive(:new).and_wrap_original do |create, *arguments|
+      Process.kill(:TERM, Process.pid)
+      create.call(*arguments)
+    end
+    expect(server.run).to be true
+  end
+
   it "restores the handlers of signals" do
     server = described_class.new(Apps::Hello, mode: :threaded, workers: 1)
     handler = trap(:TERM, "DEFAULT")

@@ -30,8 +30,9 @@ module Kino
     # What a Ractor says that ends because there is nothing more to serve.
     DRAINED = "drained"
 
-    # count: of the server's begun workers, when those of this seat have begun; error: why they did not.
-    Seat = Struct.new(:count, :error, keyword_init: true)
+    # count: of the server's begun workers, when those of this seat have begun; over: they have ended;
+    # error: why they did not begin.
+    Seat = Struct.new(:count, :over, :error, keyword_init: true)
     private_constant :Seat
 
     # @param ractors [Boolean] whether a worker is a Ractor, with threads of its own; else each
@@ -72,7 +73,7 @@ module Kino
       @turn.synchronize do
         seat = Seat.new(count: @native.begun + @threads_each)
         @threads << Thread.new { occupy(seat) }
-        @native.await_begun(seat.count) { seat.error }
+        @native.await_begun(seat.count) { seat.over }
         raise seat.error if seat.error
       end
     end
@@ -86,6 +87,7 @@ module Kino
     ensure
       # The app may have killed this thread, so no place but this is sure to be reached.
       leave(seat, error || Error.new("a worker was killed"), born) unless drained
+      seat.over = true
     end
 
     def leave(seat, error, born)

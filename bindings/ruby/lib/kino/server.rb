@@ -61,6 +61,7 @@ module Kino
       raise Error, "this server was started before" if @native
 
       @native = listen
+      drain if @draining # a signal came meanwhile
       @port = @native.port
       RackInRactors.prepare if ractors?
       start_crew
@@ -73,8 +74,8 @@ module Kino
     # @yieldparam server [Server] once it is started
     # @return [Boolean] as {#shutdown}
     def run
-      start
       stopping_on_signals do
+        start
         yield self if block_given?
         wait
       end

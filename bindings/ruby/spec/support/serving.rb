@@ -38,6 +38,8 @@ module Serving
     SECONDS = 20
 
     attr_reader :pid
+    # What it said, as far as it was looked at.
+    attr_reader :said
 
     def self.run(...)
       command = new(...)
@@ -46,15 +48,16 @@ module Serving
       command&.kill
     end
 
-    # rackup: the text of a rackup file.
-    def initialize(*arguments, rackup: nil, environment: {})
+    # rackup: the text of a rackup file; under: a command that runs the command.
+    def initialize(*arguments, rackup: nil, under: [], ruby_options: [])
+      @said = +""
       if rackup
         @rackup = Tempfile.create(["config", ".ru"]).tap { _1.write(rackup) }.tap(&:close)
         arguments << @rackup.path
       end
       @output, output = IO.pipe
       @errors, errors = IO.pipe
-      @pid = Process.spawn(environment, RbConfig.ruby, "-I", LIB, EXE, *arguments,
+      @pid = Process.spawn(*under, RbConfig.ruby, *ruby_options, "-I", LIB, EXE, *arguments,
                            in: File::NULL, out: output, err: errors)
       [output, errors].each(&:close)
       @reaper = Process.detach(@pid)
@@ -62,21 +65,11 @@ module Serving
 
     # The port it says it listens on.
     def port
-      @port ||= line(@output, /^listening: http:.*:(\d+)$/).to_i
+      @port ||= await(@output, /^listening: http:.*:(\d+)$/)[1].to_i
     end
 
-    # The first group of the first line that matches, among those that come to be.
-    def line(io, pattern)
-      loop do
-        raise "no line matches #{pattern.inspect}: #{@said}" unless io.wait_readable(SECONDS)
-
-        text = io.gets or raise "no line matches #{pattern.inspect}: #{@said}#{@errors.read}"
-        (@said ||= +"") << text
-        return text[pattern, 1] if text.match?(pattern)
-      end
-    end
-
-    def error_line(pattern) = line(@errors, pattern)
+    # Waits for a line on standard error.
+    def await_error(pattern) = await(@errors, pattern)
 
     def signal(name) = Process.kill(name, @pid)
 
@@ -86,6 +79,17 @@ module Serving
     # What it printed, once it has ended.
     def output = @output.read
     def errors = @errors.read
+
+    def await(io, pattern)
+      loop do
+        raise "no line matches #{pattern.inspect}: #{said}" unless io.wait_readable(SECONDS)
+
+        line = io.gets or raise "no line matches #{pattern.inspect}: #{said}#{errors}"
+        said << line
+        return $~ if line =~ pattern
+      end
+    end
+    private :await
 
     def kill
       Process.kill(:KILL, @pid) if @reaper.alive?
