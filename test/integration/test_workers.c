@@ -340,11 +340,10 @@ static void *be_interrupted(void *context)
     return NULL;
 }
 
-/* A while that differs from round to round, so that two threads meet at every point of their ways.
- */
-static void dawdle(int round)
+/* A while that differs from round to round, so that two threads meet everywhere on their ways. */
+static void dawdle(int round, int most)
 {
-    for (volatile int i = 0; i < round * 7 % 1000; i++)
+    for (volatile int i = round * 7919 % most; i > 0; i--)
         ;
 }
 
@@ -356,7 +355,7 @@ TestBoth(workers, lose_no_interrupt)
     cr_assert_eq(kino_worker_create(desk->server, NULL, &interrupted.worker), 0);
     cr_assert_eq(pthread_create(&interrupted.thread, NULL, be_interrupted, &interrupted), 0);
     for (int i = 0; i < INTERRUPTS; i++) {
-        dawdle(i);
+        dawdle(i, 1000);
         kino_worker_interrupt(interrupted.worker);
         for (int spins = 0; atomic_load(&interrupted.count) == i; spins++)
             if (spins > 10000)
@@ -376,7 +375,7 @@ static void *serve_with_pauses(void *context)
 
     while (kino_worker_take(worker, KINO_OFF, &request) == KINO_REQUEST) {
         desk_answer(request, "");
-        dawdle(round++ * 13);
+        dawdle(round++, 150000);
     }
     kino_worker_destroy(worker);
     return NULL;
@@ -763,25 +762,25 @@ static void *run_relay(void *context)
     return NULL;
 }
 
-static struct kino_worker *hire_migrant(struct desk *desk)
+static struct kino_worker *create_migrant(struct desk *desk)
 {
     const struct kino_worker_config config = {.size = sizeof(config), .migrates = 1};
     struct kino_worker *worker;
-    struct kino_request *request;
 
     cr_assert_eq(kino_worker_create(desk->server, &config, &worker), 0);
-    cr_assert_eq(kino_worker_try_take(worker, &request), KINO_AGAIN);
     return worker;
 }
 
 TestBoth(workers, that_migrate_are_driven_by_several_threads_in_turn)
 {
     struct desk *desk = open_alone(dispatch, 1);
-    struct relay relay = {.desk = desk, .worker = hire_migrant(desk)};
+    struct relay relay = {.desk = desk, .worker = create_migrant(desk)};
     struct runner runners[2] = {{&relay, 0}, {&relay, 1}};
-    struct client client = client_to(desk->port);
+    struct client client;
     pthread_t threads[2];
 
+    cr_assert_eq(kino_worker_wait(relay.worker, 0), KINO_TIMED_OUT); /* inline: begins to listen */
+    client = client_to(desk->port);
     sem_init(&relay.turn[0], 0, 1);
     sem_init(&relay.turn[1], 0, 0);
     for (int i = 0; i < 2; i++)
@@ -828,13 +827,16 @@ static void *go_on(void *context)
 TestBoth(workers, that_migrate_go_on_where_a_thread_that_ended_stopped)
 {
     struct desk *desk = open_alone(dispatch, 1);
-    struct kino_worker *worker = hire_migrant(desk);
-    struct client client = client_of_little_memory(desk->port);
+    struct kino_worker *worker = create_migrant(desk);
+    struct client client;
     struct client later;
     pthread_t thread;
 
-    client_send(&client, GET("/"));
     cr_assert_eq(pthread_create(&thread, NULL, answer_largely, worker), 0);
+    do {
+        client = client_of_little_memory(desk->port);
+    } while (client.fd == -ECONNREFUSED); /* inline it listens soon */
+    client_send(&client, GET("/"));
     pthread_join(thread, NULL);
     cr_assert_eq(pthread_create(&thread, NULL, go_on, worker), 0);
     cr_assert_eq(client_read(&client), 200);
