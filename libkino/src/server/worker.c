@@ -243,16 +243,14 @@ int kino_worker_respond_take(struct kino_worker *worker, const struct kino_respo
     uint32_t facts = 0;
     int rc;
 
-    if (!answered)
+    if (!answered || kn_exchange_is_interim(response))
         return KINO_INVALID;
     rc = worker->loop ? drive(worker) : 0;
     if (rc < 0 && rc != KINO_CLOSED)
         return rc;
-    rc = kn_exchange_answer(answered, response);
-    if (rc < 0 && rc != KINO_ANSWERED)
+    rc = kn_exchange_answer(answered, response, &facts);
+    if (rc < 0 && rc != KINO_ANSWERED && !facts)
         return rc;
-    if (rc == 0)
-        facts |= KN_FACT_ANSWERED;
     facts |= kn_exchange_drop(answered);
     if (facts)
         kn_exchange_post(answered, facts);
