@@ -355,7 +355,7 @@ static void disturb(struct run *run, struct client *pacemaker)
     }
 }
 
-TestBoth(stress, nothing_is_lost_mixed_up_or_left)
+TestEach(stress, nothing_is_lost_mixed_up_or_left)
 {
     struct kino_config config = {.dispatch = dispatch};
     struct run run = {0};
