@@ -29,7 +29,7 @@ enum deadline {
 static struct desk *open_with(uint64_t dispatch, enum deadline deadline, uint64_t ms,
                               kino_handler_fn handler)
 {
-    struct kino_config config = {.dispatch = dispatch};
+    struct kino_config config = {.dispatch = dispatch, .max_whole_body_bytes = KINO_OFF};
     uint64_t *const settings[] = {
         [IDLE] = &config.idle_timeout_ms,
         [HEAD] = &config.head_timeout_ms,

@@ -304,7 +304,7 @@ static void assert_parent_is_undisturbed(uint64_t dispatch, bool server_first)
         _exit(destroy_copy(&copy));
     }
     cr_assert_eq(read(report[0], &byte, 1), 1);
-    cr_assert_eq(kino_request_state(copy.request), 0);
+    cr_assert_eq(desk_state(copy.request), 0);
     cr_assert_eq(desk_answer_target(copy.request), 0);
     cr_assert_eq(client_read(&busy), 200);
     cr_assert(client_has_body(&busy, "/1"));

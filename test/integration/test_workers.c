@@ -172,7 +172,7 @@ TestEach(workers, keep_a_request_whose_answer_is_refused)
     same = request = take(worker);
     cr_assert_eq(kino_worker_respond_take(worker, &refused, &request), KINO_INVALID);
     cr_assert_eq(request, same);
-    cr_assert_eq(kino_request_state(request), 0);
+    cr_assert_eq(desk_state(request), 0);
     cr_assert_eq(kino_worker_wait(worker, SOON_MS), 0);
     cr_assert_eq(kino_worker_respond_take(worker, &fine, &request), KINO_REQUEST);
     cr_assert_eq(kino_request_respond(request, &fine), 0);

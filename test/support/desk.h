@@ -112,6 +112,8 @@ int desk_answer_target(struct kino_request *request);
 
 /* Is the request's target this one? */
 bool desk_is(const struct kino_request *request, const char *target);
+/* Its state, but for what it says of bodies. */
+int desk_state(const struct kino_request *request);
 /* Does the request come to have all these bits before the deadline? */
 bool desk_gets_state(const struct kino_request *request, int bits);
 

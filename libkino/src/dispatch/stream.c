@@ -179,10 +179,12 @@ int kino_request_trailers(const struct kino_request *request, const struct kino_
 
 int kino_request_interrupt(struct kino_request *request)
 {
-    const uint32_t state = atomic_load(&request->state);
+    const int held = errno;
 
     kn_exchange_tell(request, KN_STATE_INTERRUPTED);
-    (void)state;
+    if (atomic_load(&request->state) & KN_STATE_DRIVING)
+        kn_mailbox_call(request->home);
+    errno = held;
     return 0;
 }
 

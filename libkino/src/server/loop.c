@@ -321,6 +321,7 @@ static void ended(struct kn_loop *loop)
     struct kn_list *link;
 
     loop->begun = false;
+    kn_mailbox_leave(loop->mailbox);
     pthread_mutex_lock(&server->mutex);
     while ((link = kn_list_shift(&loop->sockets))) {
         kn_list_append(&server->orphans, link);
@@ -404,6 +405,7 @@ int kn_loop_begin(struct kn_loop *loop, bool migrates)
         return rc;
     }
     loop->begun = true;
+    kn_mailbox_enter(loop->mailbox);
     loop->draining = false;
     loop->idle_closed = false;
     read_clock(loop);
@@ -548,7 +550,7 @@ int kn_loop_init(struct kn_loop *loop, struct kino_server *server, unsigned inde
     rc = kn_lane_init(&loop->lane, depth > 0 ? depth : 1);
     if (rc < 0)
         return rc;
-    rc = kn_mailbox_create(&loop->mailbox);
+    rc = kn_mailbox_create(loop, &loop->mailbox);
     if (rc < 0)
         kn_lane_deinit(&loop->lane);
     return rc;

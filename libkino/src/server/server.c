@@ -297,9 +297,7 @@ int kino_server_drain(struct kino_server *server, uint64_t deadline_ms)
 
 int kino_server_wait(struct kino_server *server, uint64_t timeout_ms)
 {
-    const uint64_t timeout_ns =
-        timeout_ms > UINT64_MAX / KN_NS_PER_MS ? UINT64_MAX : timeout_ms * KN_NS_PER_MS;
-    const uint64_t deadline_ns = kn_clock_after(kn_clock_ns(), timeout_ns);
+    const uint64_t deadline_ns = kn_clock_deadline(timeout_ms);
 
     for (;;) {
         const uint32_t bits = atomic_load(&server->bits);

@@ -51,7 +51,7 @@ static struct driver open_driver(void)
 {
     struct driver driver = {0};
 
-    cr_assert_eq(kn_mailbox_create(&driver.mailbox), 0);
+    cr_assert_eq(kn_mailbox_create(NULL, &driver.mailbox), 0);
     cr_assert_eq(kn_signature_create((struct kino_slice){0}, &driver.signature), 0);
     return driver;
 }
@@ -403,7 +403,7 @@ Test(exchange, may_be_used_and_released_after_its_loop_ended)
     kn_mailbox_close(driver.mailbox, &driver);
     close_driver(&driver);
     cr_assert_eq(kino_request_respond(answered, &hello), 0);
-    cr_assert_eq(kino_request_state(answered), KINO_STATE_ANSWERED);
+    cr_assert_eq(kino_request_state(answered), KINO_STATE_ANSWERED | KINO_STATE_WRITABLE);
     kino_request_release(answered);
     kino_request_release(silent);
     cr_assert_eq(driver.deliveries, 0);

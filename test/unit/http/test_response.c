@@ -497,6 +497,7 @@ static void expect_error(unsigned status, unsigned retry_after_s, struct kn_fram
     struct kn_chain out = {0};
     char *text;
 
+    framing.signature = our_signature();
     cr_assert_eq(kn_response_write_error(&out, status, retry_after_s, &framing), 0);
     text = text_of(&out);
     blot_date(text);
