@@ -198,9 +198,19 @@ void kn_conn_answered(struct kn_conn *conn)
     kn_conn_mark_dirty(conn);
 }
 
+static bool is_due(const struct kn_conn *conn, const struct kino_request *request)
+{
+    for (const struct kn_list *link = conn->order.next; link != &conn->order; link = link->next)
+        if (link == &request->order)
+            return true;
+    return false;
+}
+
 void kn_conn_aborted(struct kn_conn *conn, struct kino_request *request)
 {
-    end_order(conn, &request->order);
+    pump(conn); /* what was written before leaves; or the connection ends, and takes it along */
+    if (is_due(conn, request))
+        end_order(conn, &request->order);
     kn_conn_mark_dirty(conn);
 }
 
