@@ -404,5 +404,6 @@ int kn_head_seal(struct kn_head *head, enum kino_http_version version)
 
 void kn_head_seal_trailers(struct kn_head *head)
 {
-    place_fields(head);
+    if (head->view.field_count > 0)
+        place_fields(head);
 }
