@@ -34,16 +34,38 @@ static void print_log(void *context, int level, const char *line)
     fprintf(stderr, "%s\n", line);
 }
 
+/* All of the body, which may still be on its way. Owned by the caller. */
+static struct kino_slice read_body(struct kino_request *request)
+{
+    struct kino_slice piece;
+    char *body = NULL;
+    size_t len = 0;
+    int rc;
+
+    while ((rc = kino_request_body(request, &piece)) == KINO_AGAIN || rc == 1) {
+        if (rc == KINO_AGAIN) {
+            kino_request_wait(request, KINO_STATE_READABLE, KINO_OFF);
+            continue;
+        }
+        body = realloc(body, len + piece.len);
+        if (!body)
+            abort();
+        memcpy(body + len, piece.data, piece.len);
+        len += piece.len;
+    }
+    return (struct kino_slice){body, len};
+}
+
 /* A request that could not be answered is answered 500 by the library when this returns. */
 static void answer(void *context, struct kino_request *request)
 {
     struct kino_response response = {.size = sizeof(response), .status = 200};
+    const struct kino_slice body = read_body(request);
 
     (void)context;
-    response.body = kino_request_head(request)->body;
-    if (response.body.len == 0)
-        response.body = (struct kino_slice){"OK", 2};
+    response.body = body.len > 0 ? body : (struct kino_slice){"OK", 2};
     kino_request_respond(request, &response);
+    free((void *)(uintptr_t)body.data);
 }
 
 static int serve(uint64_t port, bool is_inline)

@@ -160,7 +160,12 @@ static void read_settings(VALUE hash, struct kino_config *config)
 static VALUE server_initialize(VALUE self, VALUE address, VALUE port, VALUE hash)
 {
     struct ext_server *server = rb_check_typeddata(self, &server_type);
-    struct kino_config config = {.size = sizeof(config), .log = log_line, .log_context = server};
+    struct kino_config config = {
+        .size = sizeof(config),
+        .max_whole_body_bytes = KINO_OFF, /* rack.input has no streams yet */
+        .log = log_line,
+        .log_context = server,
+    };
     struct kino_listener listener = {.size = sizeof(listener)};
     int rc;
 
