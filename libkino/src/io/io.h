@@ -75,6 +75,10 @@ void kn_io_send_vectors(struct kn_io *io, struct kn_op *op, struct kn_file file,
 /* From a descriptor of the process, a regular file's. */
 void kn_io_read(struct kn_io *io, struct kn_op *op, int descriptor, char *data, size_t len,
                 uint64_t offset);
+/* Completes when CLOCK_MONOTONIC is there; `at` is borrowed until the next submit. */
+void kn_io_alarm(struct kn_io *io, struct kn_op *op, const struct __kernel_timespec *at);
+/* Have an alarm in flight complete then. */
+void kn_io_move_alarm(struct kn_io *io, const struct kn_op *op, struct __kernel_timespec *at);
 void kn_io_shutdown(struct kn_io *io, struct kn_op *op, struct kn_file file);
 void kn_io_close(struct kn_io *io, struct kn_op *op, struct kn_file file);
 /* Make an operation in flight end soon; it completes as it would, or with -ECANCELED. */
@@ -92,6 +96,9 @@ int kn_io_submit(struct kn_io *io, unsigned count, uint64_t timeout_ns);
 
 /* Call back for at most KN_IO_REAP_MOST completions. Returns how many. */
 unsigned kn_io_reap(struct kn_io *io);
+
+/* The descriptor that is readable when completions wait. */
+int kn_io_fd(const struct kn_io *io);
 
 /* Are completions left to be reaped? */
 bool kn_io_pending(struct kn_io *io);

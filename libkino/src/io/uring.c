@@ -255,6 +255,26 @@ void kn_io_read(struct kn_io *io, struct kn_op *op, int descriptor, char *data, 
     io_uring_sqe_set_data(sqe, op);
 }
 
+void kn_io_alarm(struct kn_io *io, struct kn_op *op, const struct __kernel_timespec *at)
+{
+    struct io_uring_sqe *sqe = reserve(io, op);
+
+    if (!sqe)
+        return;
+    io_uring_prep_timeout(sqe, (struct __kernel_timespec *)(uintptr_t)at, 0, IORING_TIMEOUT_ABS);
+    io_uring_sqe_set_data(sqe, op);
+}
+
+void kn_io_move_alarm(struct kn_io *io, const struct kn_op *op, struct __kernel_timespec *at)
+{
+    struct io_uring_sqe *sqe = reserve(io, NULL);
+
+    if (!sqe)
+        return;
+    io_uring_prep_timeout_update(sqe, at, (uint64_t)(uintptr_t)op, IORING_TIMEOUT_ABS);
+    io_uring_sqe_set_data(sqe, NULL); /* where it fails, the alarm has just gone off */
+}
+
 void kn_io_shutdown(struct kn_io *io, struct kn_op *op, struct kn_file file)
 {
     struct io_uring_sqe *sqe = reserve(io, op);
@@ -411,4 +431,9 @@ unsigned kn_io_reap(struct kn_io *io)
 bool kn_io_pending(struct kn_io *io)
 {
     return io->failed || io_uring_cq_ready(&io->ring) > 0;
+}
+
+int kn_io_fd(const struct kn_io *io)
+{
+    return io->ring.ring_fd;
 }

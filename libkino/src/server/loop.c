@@ -332,12 +332,14 @@ static void ended(struct kn_loop *loop)
     kn_server_loop_ends(server); /* last: the server may now be destroyed */
 }
 
-/* Nothing is in flight but the poll of the mailbox. */
+/* Nothing is in flight but the poll of the mailbox and the alarm. */
 static void end(struct kn_loop *loop)
 {
     if (loop->waking)
         kn_io_cancel(&loop->io, &loop->wake_op);
-    while (loop->waking) {
+    if (loop->alarm_ms != UINT64_MAX)
+        kn_io_cancel(&loop->io, &loop->alarm_op);
+    while (loop->waking || loop->alarm_ms != UINT64_MAX) {
         kn_io_submit(&loop->io, 1, KN_NS_PER_MS);
         kn_io_reap(&loop->io);
     }
@@ -357,6 +359,7 @@ void kn_loop_abandon(struct kn_loop *loop)
     atomic_fetch_sub_explicit(&loop->server->connections, loop->conn_count, memory_order_relaxed);
     loop->conn_count = 0;
     loop->waking = false;
+    loop->alarm_ms = UINT64_MAX;
     for (struct kn_list *link = loop->sockets.next; link != &loop->sockets; link = link->next)
         kn_container_of(link, struct kn_socket, link)->accepting = false;
     ended(loop);
@@ -386,6 +389,14 @@ static void on_wake(struct kn_op *op, const struct kn_completion *completion)
         loop->waking = false;
 }
 
+static void on_alarm(struct kn_op *op, const struct kn_completion *completion)
+{
+    struct kn_loop *loop = kn_container_of(op, struct kn_loop, alarm_op);
+
+    (void)completion;
+    loop->alarm_ms = UINT64_MAX;
+}
+
 static void read_clock(struct kn_loop *loop)
 {
     loop->now_ns = kn_clock_ns();
@@ -405,6 +416,7 @@ int kn_loop_begin(struct kn_loop *loop, bool migrates)
         return rc;
     }
     loop->begun = true;
+    loop->polled = false;
     kn_mailbox_enter(loop->mailbox);
     loop->draining = false;
     loop->idle_closed = false;
@@ -485,6 +497,38 @@ static void catch_up(struct kn_loop *loop)
     }
 }
 
+int kn_loop_fd(struct kn_loop *loop)
+{
+    loop->polled = true;
+    return kn_io_fd(&loop->io);
+}
+
+/* Have the ring tell when the next deadline has passed. */
+static void set_alarm(struct kn_loop *loop)
+{
+    const uint64_t next_ms = kn_wheel_next_ms(&loop->wheel);
+    const bool in_flight = loop->alarm_ms != UINT64_MAX;
+
+    if (next_ms >= loop->alarm_ms)
+        return; /* it will be early, which does no harm */
+    loop->alarm_ms = next_ms;
+    loop->alarm_at.tv_sec = (long long)(next_ms / 1000);
+    loop->alarm_at.tv_nsec = (long long)(next_ms % 1000 * KN_NS_PER_MS);
+    if (in_flight)
+        kn_io_move_alarm(&loop->io, &loop->alarm_op, &loop->alarm_at);
+    else
+        kn_io_alarm(&loop->io, &loop->alarm_op, &loop->alarm_at);
+}
+
+bool kn_loop_rest(struct kn_loop *loop)
+{
+    if (!loop->begun)
+        return true;
+    set_alarm(loop);
+    kn_io_submit(&loop->io, 0, 0);
+    return kn_mailbox_sleep(loop->mailbox, KN_MAILBOX_ASLEEP);
+}
+
 int kn_loop_turn(struct kn_loop *loop, uint64_t deadline_ns)
 {
     unsigned completions;
@@ -494,6 +538,8 @@ int kn_loop_turn(struct kn_loop *loop, uint64_t deadline_ns)
     if (!loop->begun)
         return KINO_CLOSED;
     loop->published = 0;
+    if (loop->polled)
+        kn_mailbox_awake(loop->mailbox); /* the driver rested outside */
     away = was_away(loop);
     if (!loop->waking) {
         loop->waking = true;
@@ -547,6 +593,8 @@ int kn_loop_init(struct kn_loop *loop, struct kino_server *server, unsigned inde
     kn_list_init(&loop->queue);
     kn_list_init(&loop->free_exchanges);
     loop->wake_op.fn = on_wake;
+    loop->alarm_op.fn = on_alarm;
+    loop->alarm_ms = UINT64_MAX;
     rc = kn_lane_init(&loop->lane, depth > 0 ? depth : 1);
     if (rc < 0)
         return rc;

@@ -41,6 +41,10 @@ struct kn_loop {
     struct kn_io io;
     struct kn_op wake_op;
     bool waking; /* the operation is in flight */
+    struct kn_op alarm_op;
+    struct __kernel_timespec alarm_at;
+    uint64_t alarm_ms; /* when it goes off; UINT64_MAX: it is not in flight */
+    bool polled;       /* between turns its driver waits for kn_loop_fd */
     struct kn_wheel wheel;
     struct kn_timer resume_timer; /* paused sockets, waiting requests, the drain's deadline */
     uint64_t now_ns;
@@ -84,6 +88,12 @@ int kn_loop_begin(struct kn_loop *loop, bool migrates);
 /* One turn. Sleeps at most until `deadline_ns` (0: not at all) when there is nothing to do. 0;
  * KINO_CLOSED: the loop has ended; or what the kernel says, after which the loop has ended too. */
 int kn_loop_turn(struct kn_loop *loop, uint64_t deadline_ns);
+
+/* The descriptor that is readable when a driver that does not sleep in turns should make one. */
+int kn_loop_fd(struct kn_loop *loop);
+/* The driver leaves for that descriptor, which will tell of mail and deadlines. False: there is
+ * mail already, and so a turn to be made. */
+bool kn_loop_rest(struct kn_loop *loop);
 
 /* When the ring cannot be driven any more, on any thread: give up its connections, and the sockets
  * to others. Leaks what the kernel may still use. */
