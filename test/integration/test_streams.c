@@ -633,3 +633,25 @@ TestEach(streams, a_wait_is_interrupted)
     kino_request_release(request);
     cr_assert_eq(desk_close(desk), 0);
 }
+
+/* What the connection's end takes from its timer must stay taken: a sanitizer would tell. */
+TestEach(streams, a_client_that_resets_while_it_uploads_is_forgotten)
+{
+    struct kino_config config = {.dispatch = dispatch, .request_timeout_ms = 10 * SHORT_MS};
+    struct desk *desk = desk_open(config, 1, NULL);
+    struct client client = client_to(desk->port);
+    struct client other = client_to(desk->port);
+    struct kino_request *request;
+
+    client_send(&client, POST("/1", "100000", "first"));
+    request = desk_take_target(desk, "/1");
+    client_reset(&client);
+    cr_assert(desk_gets_state(request, KINO_STATE_DISCONNECTED));
+    cr_assert(client_is_quiet(&other, 15 * SHORT_MS), "until its deadline has passed");
+    client_send(&other, GET("/2"));
+    desk_answer_next(desk, "/2");
+    cr_assert_eq(client_read(&other), 200);
+    kino_request_release(request);
+    client_close(&other);
+    cr_assert_eq(desk_close(desk), 0);
+}
