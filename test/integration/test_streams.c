@@ -655,3 +655,31 @@ TestEach(streams, a_client_that_resets_while_it_uploads_is_forgotten)
     client_close(&other);
     cr_assert_eq(desk_close(desk), 0);
 }
+
+TestEach(streams, pieces_that_announce_more_leave_when_many_wait)
+{
+    struct desk *desk = desk_open(by(dispatch), 1, NULL);
+    struct client client = client_to(desk->port);
+    char *bytes = pattern(PART);
+    const struct kino_piece piece = {
+        .size = sizeof(piece), .flags = KINO_BODY_MORE, .data = {bytes, PART}};
+    const struct kino_response response = {
+        .size = sizeof(response), .status = 200, .flags = KINO_BODY_STREAM | KINO_BODY_MORE};
+    struct kino_request *request;
+    int pieces = 0;
+
+    client_send(&client, GET("/1"));
+    request = desk_take_target(desk, "/1");
+    cr_assert_eq(kino_request_respond(request, &response), 0);
+    while (kino_request_write(request, &piece) == 0 && pieces < 1000)
+        pieces++;
+    if (pieces < 1000)
+        cr_assert_gt(kino_request_wait(request, KINO_STATE_WRITABLE, SOON_MS), 0);
+    cr_assert_eq(kino_request_finish(request, NULL, 0), 0);
+    kino_request_release(request);
+    cr_assert_eq(client_read(&client), 200);
+    cr_assert_eq(client.body_len, (size_t)pieces * PART);
+    client_close(&client);
+    free(bytes);
+    cr_assert_eq(desk_close(desk), 0);
+}

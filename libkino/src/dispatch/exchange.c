@@ -250,11 +250,13 @@ int kino_request_respond(struct kino_request *request, const struct kino_respons
 {
     uint32_t facts = 0;
     int rc = kn_exchange_answer(request, response, &facts);
+    const bool may_wait = rc == 0 && (facts & KN_FACT_STREAM) &&
+                          (response->flags & KINO_BODY_MORE) && !kn_exchange_is_stuffed(request);
 
-    if (facts && !(rc == 0 && (facts & KN_FACT_STREAM) && (response->flags & KINO_BODY_MORE)))
-        kn_exchange_post(request, facts);
-    else if (facts)
+    if (may_wait)
         request->untold = facts;
+    else if (facts)
+        kn_exchange_post(request, facts);
     return rc;
 }
 

@@ -128,6 +128,8 @@ void kn_exchange_tell(struct kino_request *request, uint32_t bits);
 /* Append `out` to the stream, for a user. 0; KINO_ANSWERED and KINO_AGAIN, of an interim answer
  * only: it comes too late, or too many wait; -ENOMEM: the stream is cut. */
 int kn_exchange_add_stream(struct kino_request *request, bool is_interim);
+/* Does so much wait in the stream that the loop must be told, though more is announced? */
+bool kn_exchange_is_stuffed(const struct kino_request *request);
 
 /* Give a reader what has come of the body: all of `body`, which is empty then. 0 or -ENOMEM. */
 int kn_exchange_deliver(struct kino_request *request, struct kn_buf *body);

@@ -30,6 +30,11 @@ int kn_exchange_add_stream(struct kino_request *request, bool is_interim)
     return rc;
 }
 
+bool kn_exchange_is_stuffed(const struct kino_request *request)
+{
+    return !(atomic_load_explicit(&request->state, memory_order_relaxed) & KINO_STATE_WRITABLE);
+}
+
 /* The stream's bytes are written. */
 static void tell_loop(struct kino_request *request)
 {
@@ -83,7 +88,7 @@ int kino_request_write(struct kino_request *request, const struct kino_piece *pi
         rc = kn_exchange_add_stream(request, false);
     if (rc < 0)
         cut_stream(request);
-    else if (!(known.flags & KINO_BODY_MORE))
+    else if (!(known.flags & KINO_BODY_MORE) || kn_exchange_is_stuffed(request))
         tell_loop(request);
     return rc;
 }
