@@ -683,3 +683,24 @@ TestEach(streams, pieces_that_announce_more_leave_when_many_wait)
     free(bytes);
     cr_assert_eq(desk_close(desk), 0);
 }
+
+TestEach(streams, a_body_that_turns_out_to_be_none_is_refused_while_it_is_read)
+{
+    struct kino_config config = {.dispatch = dispatch, .max_whole_body_bytes = 1};
+    struct desk *desk = desk_open(config, 1, NULL);
+    struct client client = client_to(desk->port);
+    struct kino_request *request;
+    struct kino_slice piece;
+
+    client_send(&client, "POST /1 HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+                         "5\r\nhello\r\n");
+    request = desk_take_target(desk, "/1");
+    cr_assert_eq(client_ask(&client, "no size\r\n"), 400);
+    cr_assert(client_has_line(&client, "connection: close"));
+    cr_assert_eq(read_some(request, &piece), 1);
+    cr_assert_eq(read_some(request, &piece), KINO_GONE);
+    cr_assert_eq(desk_answer(request, "late"), KINO_ANSWERED);
+    cr_assert_eq(client_expect_end(&client), CLIENT_ENDED);
+    client_close(&client);
+    cr_assert_eq(desk_close(desk), 0);
+}

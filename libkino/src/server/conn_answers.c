@@ -66,12 +66,13 @@ static int take_failure(struct kn_conn *conn, struct kino_request *request,
                         struct progress *progress)
 {
     const unsigned retry_after_s = request->failure == 503 ? RETRY_AFTER_S : 0;
+    const uint32_t state = atomic_load_explicit(&request->state, memory_order_relaxed);
     /* A copy: a user may be reading it, to no avail. */
     struct kn_framing framing = request->framing;
     int rc;
 
-    if (conn->loop->draining || conn->reading == request)
-        framing.keep_alive = false;
+    if (conn->loop->draining || (state & KN_STATE_BODY_OPEN))
+        framing.keep_alive = false; /* the rest of its body is still to come, or will never */
     rc = kn_response_write_error(&conn->out, request->failure, retry_after_s, &framing);
     *progress = (struct progress){.done = true, .keep_alive = framing.keep_alive};
     return rc;
