@@ -704,3 +704,53 @@ TestEach(streams, a_body_that_turns_out_to_be_none_is_refused_while_it_is_read)
     client_close(&client);
     cr_assert_eq(desk_close(desk), 0);
 }
+
+static const char expecting[] = "POST /2 HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\n"
+                                "content-length: 4\r\n\r\n";
+
+/* Its clock stands still: it was told to wait. */
+TestEach(streams, a_client_that_waits_for_100_is_not_late)
+{
+    struct kino_config config = {
+        .dispatch = dispatch, .body_timeout_ms = SHORT_MS, .rate_grace_ms = SHORT_MS};
+    const struct kino_response hints = {.size = sizeof(hints), .status = 103};
+    struct desk *desk = desk_open(config, 1, NULL);
+    struct client client = client_to(desk->port);
+    struct kino_request *request;
+    struct kino_slice piece;
+
+    client_send(&client, expecting);
+    request = desk_take_target(desk, "/2");
+    cr_assert_eq(kino_request_respond(request, &hints), 0);
+    cr_assert_eq(client_read(&client), 103);
+    cr_assert(client_is_quiet(&client, 4 * SHORT_MS));
+    cr_assert_eq(kino_request_body(request, &piece), KINO_AGAIN);
+    cr_assert_eq(client_read(&client), 100);
+    cr_assert_eq(client_read(&client), 408, "now it is");
+    cr_assert_eq(read_some(request, &piece), KINO_GONE);
+    kino_request_release(request);
+    client_close(&client);
+    cr_assert_eq(desk_close(desk), 0);
+}
+
+TestEach(streams, nor_is_one_whose_100_waits_for_the_answers_before)
+{
+    struct kino_config config = {.dispatch = dispatch,
+                                 .max_whole_body_bytes = KINO_OFF,
+                                 .body_timeout_ms = SHORT_MS,
+                                 .rate_grace_ms = SHORT_MS};
+    struct desk *desk = desk_open(config, 1, NULL);
+    struct client client = client_to(desk->port);
+    struct kino_request *request;
+
+    client_send(&client, GET("/1"));
+    client_send(&client, expecting);
+    request = desk_take_target(desk, "/1");
+    cr_assert(client_is_quiet(&client, 4 * SHORT_MS));
+    cr_assert_eq(desk_answer_target(request), 0);
+    cr_assert_eq(client_read(&client), 200);
+    cr_assert_eq(client_read(&client), 100);
+    cr_assert_eq(client_read(&client), 408, "now it is late");
+    client_close(&client);
+    cr_assert_eq(desk_close(desk), 0);
+}

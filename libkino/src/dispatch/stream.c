@@ -115,19 +115,21 @@ int kino_request_finish(struct kino_request *request, const struct kino_field *t
     return rc;
 }
 
-/* RFC 9110 10.1.1: the client has been waiting for this. */
-static void ask_for_body(struct kino_request *request)
+/* RFC 9110 10.1.1: the client has been waiting for this. 0, or -ENOMEM: then it still is. */
+static int ask_for_body(struct kino_request *request)
 {
     static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
-    bool asked = false;
+    int rc = 0;
 
-    request->expects = false;
     pthread_mutex_lock(&request->mutex);
     if (!(atomic_load(&request->state) & KINO_STATE_ANSWERED))
-        asked = kn_chain_append(&request->stream, text, sizeof(text) - 1) == 0;
+        rc = kn_chain_append(&request->stream, text, sizeof(text) - 1);
     pthread_mutex_unlock(&request->mutex);
-    if (asked)
-        kn_exchange_post(request, KN_FACT_STREAM);
+    if (rc < 0)
+        return rc;
+    atomic_fetch_and(&request->state, ~(uint32_t)KN_STATE_EXPECTING);
+    kn_exchange_post(request, KN_FACT_STREAM); /* from now on the client may be late */
+    return 0;
 }
 
 static int read_whole(struct kino_request *request, struct kino_slice *piece)
@@ -145,12 +147,14 @@ int kino_request_body(struct kino_request *request, struct kino_slice *piece)
 {
     const uint32_t state = atomic_load_explicit(&request->state, memory_order_acquire);
     bool room = false;
-    int rc;
+    int rc = 0;
 
     if ((request->head.view.flags & KINO_HEAD_BODY_WHOLE) && !(state & KN_STATE_RAW))
         return read_whole(request, piece);
-    if (request->expects)
-        ask_for_body(request);
+    if (state & KN_STATE_EXPECTING)
+        rc = ask_for_body(request);
+    if (rc < 0)
+        return rc;
     kn_buf_reset(&request->piece, KN_STREAM_MOST);
     pthread_mutex_lock(&request->mutex);
     if (request->arrived.len > 0) {

@@ -28,10 +28,9 @@ void kn_conn_send_continue(struct kn_conn *conn)
         return;
     }
     conn->continue_due = false;
+    kn_conn_go_on(conn);
     if (kn_chain_append(&conn->out, text, sizeof(text) - 1) < 0)
         kn_conn_close(conn);
-    else
-        kn_conn_mark_dirty(conn);
 }
 
 static void forget(struct kn_conn *conn, struct kino_request *request)
