@@ -754,3 +754,40 @@ TestEach(streams, nor_is_one_whose_100_waits_for_the_answers_before)
     client_close(&client);
     cr_assert_eq(desk_close(desk), 0);
 }
+
+/* The rest of the body is there already: no completion would end the driver's sleep. */
+static void read_late(void *context, struct kino_request *request)
+{
+    struct kino_slice piece;
+    size_t read = 0;
+    int rc;
+
+    expect(kino_request_wait(request, KINO_STATE_PEER_DONE, 5 * SHORT_MS) == KINO_TIMED_OUT);
+    while ((rc = kino_request_body(request, &piece)) != 0) {
+        if (rc == 1)
+            read += piece.len;
+        else if (rc != KINO_AGAIN || kino_request_wait(request, KINO_STATE_READABLE, SOON_MS) < 0)
+            break;
+    }
+    expect(rc == 0 && read == 10 * PART);
+    desk_echo(context, request);
+}
+
+TestEach(streams, a_driver_that_waits_sees_what_its_own_turn_brings)
+{
+    struct kino_config config = {
+        .dispatch = dispatch, .body_timeout_ms = KINO_OFF, .min_body_rate_bytes = KINO_OFF};
+    struct desk *desk = desk_open(config, 1, read_late);
+    struct client client = client_to(desk->port);
+    char *bytes = pattern(10 * PART);
+    const uint64_t began = now_ms();
+
+    client_send(&client, POST("/1", "100000", ""));
+    client_send_bytes(&client, bytes, 10 * PART);
+    cr_assert_eq(client_read(&client), 200);
+    cr_assert_lt(now_ms() - began, SOON_MS, "its sleep did not last its timeout");
+    assert_no_errors();
+    client_close(&client);
+    free(bytes);
+    cr_assert_eq(desk_close(desk), 0);
+}

@@ -80,8 +80,11 @@ void kn_exchange_reset(struct kino_request *request, size_t keep)
     request->released = false;
 }
 
+/* End the waits of those who saw `state`. */
 static void wake_sleepers(struct kino_request *request, uint32_t state)
 {
+    if (state & KN_STATE_DRIVING)
+        kn_mailbox_call(request->home); /* or this very turn would go to sleep */
     if (!(state & KN_STATE_SLEEPING))
         return;
     atomic_fetch_and(&request->state, ~(uint32_t)KN_STATE_SLEEPING);
@@ -90,7 +93,10 @@ static void wake_sleepers(struct kino_request *request, uint32_t state)
 
 void kn_exchange_tell(struct kino_request *request, uint32_t bits)
 {
-    wake_sleepers(request, atomic_fetch_or(&request->state, bits));
+    const uint32_t state = atomic_fetch_or(&request->state, bits);
+
+    if (bits & ~state)
+        wake_sleepers(request, state);
 }
 
 /* Claim, and say with it what kind of answer it is. */

@@ -191,8 +191,6 @@ int kino_request_interrupt(struct kino_request *request)
     const int held = errno;
 
     kn_exchange_tell(request, KN_STATE_INTERRUPTED);
-    if (atomic_load(&request->state) & KN_STATE_DRIVING)
-        kn_mailbox_call(request->home);
     errno = held;
     return 0;
 }
