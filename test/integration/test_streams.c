@@ -791,3 +791,20 @@ TestEach(streams, a_driver_that_waits_sees_what_its_own_turn_brings)
     free(bytes);
     cr_assert_eq(desk_close(desk), 0);
 }
+
+TestEach(streams, raw_bytes_are_readable_when_they_have_come)
+{
+    struct desk *desk = desk_open(by(dispatch), 1, NULL);
+    struct client client = client_to(desk->port);
+    struct kino_request *request;
+
+    client_send(&client, OFFER);
+    request = desk_take_target(desk, "/raw");
+    cr_assert_eq(switch_protocols(request), 0);
+    cr_assert_not(kino_request_state(request) & KINO_STATE_READABLE);
+    client_send(&client, "now");
+    cr_assert(desk_gets_state(request, KINO_STATE_READABLE));
+    kino_request_release(request);
+    client_close(&client);
+    cr_assert_eq(desk_close(desk), 0);
+}

@@ -177,6 +177,8 @@ static int answer_final(struct kino_request *request, const struct kino_response
         kn_chain_reset(&request->out, SIZE_MAX);
         return KINO_ANSWERED;
     }
+    if (is_raw) /* its whole body was; raw bytes come after the loop has learned of this */
+        atomic_fetch_and(&request->state, ~(uint32_t)KINO_STATE_READABLE);
     request->framing = framing;
     *facts |= KN_FACT_ANSWERED;
     if (!is_stream)
