@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* SPEC.md 3.6, 3.7 and 4.6: bodies that stream, both ways. */
 #include <fcntl.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -807,4 +808,33 @@ TestEach(streams, raw_bytes_are_readable_when_they_have_come)
     kino_request_release(request);
     client_close(&client);
     cr_assert_eq(desk_close(desk), 0);
+}
+
+/* The connection is gone while the answer is written: what was lent comes back all the same. */
+TestEach(streams, what_was_lent_to_a_lost_client_comes_back_at_once)
+{
+    struct desk *desk = desk_open(by(dispatch), 1, NULL);
+    struct client client = client_to(desk->port);
+    char *bytes = pattern(PART);
+    _Atomic int done = 0;
+    const struct kino_response response = {.size = sizeof(response),
+                                           .status = 200,
+                                           .body = {bytes, PART},
+                                           .done = count_done,
+                                           .done_context = &done};
+    struct kino_request *request;
+    const uint64_t end = now_ms() + SOON_MS;
+
+    client_send(&client, GET("/1"));
+    request = desk_take_target(desk, "/1");
+    client_reset(&client);
+    cr_assert(desk_gets_state(request, KINO_STATE_DISCONNECTED));
+    cr_assert_eq(kino_request_respond(request, &response), 0);
+    while (atomic_load(&done) == 0 && now_ms() < end)
+        sched_yield();
+    cr_assert_eq(atomic_load(&done), 1, "before it is released");
+    kino_request_release(request);
+    free(bytes);
+    cr_assert_eq(desk_close(desk), 0);
+    cr_assert_eq(atomic_load(&done), 1);
 }

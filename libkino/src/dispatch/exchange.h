@@ -152,4 +152,7 @@ int kn_exchange_take_stream(struct kino_request *request, struct kn_chain *out);
  * nothing more comes to be read. */
 void kn_exchange_sever(struct kino_request *request, uint32_t state);
 
+/* Give back what an answer lent that came after that. */
+void kn_exchange_discard(struct kino_request *request);
+
 #endif

@@ -10,6 +10,7 @@
 
 int kn_exchange_add_stream(struct kino_request *request, bool is_interim)
 {
+    struct kn_chain unsent = {0};
     int rc = 0;
 
     pthread_mutex_lock(&request->mutex);
@@ -23,9 +24,12 @@ int kn_exchange_add_stream(struct kino_request *request, bool is_interim)
         request->cut = true;
         atomic_fetch_or(&request->state, KN_STATE_FINISHED);
     }
+    if (atomic_load(&request->state) & KINO_STATE_DISCONNECTED)
+        kn_chain_swap(&unsent, &request->stream); /* it was severed a moment ago */
     if (kn_chain_len(&request->stream) >= KN_STREAM_MOST)
         atomic_fetch_and(&request->state, ~(uint32_t)KINO_STATE_WRITABLE);
     pthread_mutex_unlock(&request->mutex);
+    kn_chain_reset(&unsent, 0);
     kn_chain_reset(&request->out, SIZE_MAX);
     return rc;
 }
@@ -257,10 +261,19 @@ void kn_exchange_sever(struct kino_request *request, uint32_t state)
     struct kn_chain unsent = {0};
 
     pthread_mutex_lock(&request->mutex);
-    kn_chain_move(&unsent, &request->stream); /* into an empty one: cannot fail */
+    kn_chain_swap(&unsent, &request->stream);
     if (request->body_state == KN_BODY_COMING)
         request->body_state = KN_BODY_BROKEN;
     kn_exchange_tell(request, state | KINO_STATE_READABLE | KINO_STATE_WRITABLE);
     pthread_mutex_unlock(&request->mutex);
     kn_chain_reset(&unsent, 0);
+    kn_exchange_discard(request);
+}
+
+void kn_exchange_discard(struct kino_request *request)
+{
+    const uint32_t state = atomic_load_explicit(&request->state, memory_order_relaxed);
+
+    if (request->answered && !request->failure && !(state & KN_STATE_STREAMING))
+        kn_chain_reset(&request->out, SIZE_MAX);
 }
