@@ -264,6 +264,7 @@ static bool start_read(struct kn_conn *conn, const struct kn_piece *file)
     const size_t len = file->len < KN_CONN_FILE_BYTES ? (size_t)file->len : KN_CONN_FILE_BYTES;
     struct kn_buf *first = &conn->sending.first;
 
+    kn_chain_pack(&conn->sending); /* little: so much would have been sent first */
     if (kn_loop_enlarge(conn->loop, first, len) < 0)
         return false;
     conn->send_op.fn = on_read;
