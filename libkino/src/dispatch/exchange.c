@@ -208,9 +208,12 @@ int kn_exchange_answer(struct kino_request *request, const struct kino_response 
     rc = kn_payload_of_response(response, &payload);
     if (rc < 0)
         return rc;
-    if (kn_exchange_is_interim(response))
-        return answer_interim(request, response, facts);
-    return answer_final(request, response, &payload, facts);
+    if (!kn_exchange_is_interim(response))
+        return answer_final(request, response, &payload, facts);
+    rc = answer_interim(request, response, facts);
+    if (rc != KINO_INVALID && rc != KINO_AGAIN)
+        kn_payload_return(&payload); /* which is empty */
+    return rc;
 }
 
 uint32_t kn_exchange_drop(struct kino_request *request)
