@@ -323,13 +323,13 @@ static void ended(struct kn_loop *loop)
     struct kn_list *link;
 
     loop->begun = false;
-    kn_mailbox_leave(loop->mailbox);
     pthread_mutex_lock(&server->mutex);
     while ((link = kn_list_shift(&loop->sockets))) {
         kn_list_append(&server->orphans, link);
         atomic_fetch_add(&server->orphan_count, 1);
     }
     pthread_mutex_unlock(&server->mutex);
+    kn_mailbox_leave(loop->mailbox); /* its worker may now be destroyed by any thread */
     kn_server_call_loops(server);
     kn_server_loop_ends(server); /* last: the server may now be destroyed */
 }
