@@ -45,6 +45,9 @@ void kn_mailbox_call(struct kn_mailbox *mailbox);
 
 /* Driver only from here on. */
 
+/* Is there no mail? */
+bool kn_mailbox_empty(const struct kn_mailbox *mailbox);
+
 /* Deliver what was there, oldest first. True: the driver was called. It must then look around, and
  * must not sleep before it has. */
 bool kn_mailbox_deliver(struct kn_mailbox *mailbox, void *driver);

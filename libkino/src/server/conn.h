@@ -14,6 +14,7 @@ enum {
     KN_CONN_PENDING_MOST = 64 << 10, /* unparsed bytes of a connection that must wait */
     KN_CONN_OUT_MOST = 256 << 10,    /* answers not being sent yet; past it no request is begun */
     KN_CONN_LINGER_MS = 2000,        /* for a client to read our last answer and close */
+    KN_CONN_HANDOVER_MS = 2000,      /* for a new client to say something, though we drain */
 };
 
 /* An HTTP/1 connection. Driver-only. Owned by its loop; freed by its last completion. */
