@@ -337,15 +337,11 @@ TestBoth(listeners, a_live_path_is_refused_and_may_be_tried_again)
     struct place place = make_place();
     struct desk *first = open_at(&place, dispatch, 1);
     struct desk *second = desk_create(by(dispatch, 1), 1);
-    int before;
 
     cr_assert_eq(desk_listen_as(second, at_path(place.path)), 0);
     cr_assert_eq(kino_server_start(second->server), -EADDRINUSE);
     cr_assert_eq(desk_count_lines(second), 1);
     cr_assert(desk_has_logged(second, place.path), "%s", second->lines[0]);
-    before = count_descriptors();
-    cr_assert_eq(kino_server_start(second->server), -EADDRINUSE);
-    cr_assert_eq(count_descriptors(), before, "nothing is left of it");
     cr_assert(desk_has_logged(second, "choose another path"));
     cr_assert_eq(ask_at(&place), 200, "the first is not disturbed");
     cr_assert_eq(desk_close(first), 0);
@@ -376,6 +372,7 @@ TestBoth(listeners, what_is_no_socket_is_refused_and_left_alone)
     struct place place = make_place();
     struct desk *desk = desk_create(by(dispatch, 1), 1);
     struct stat status;
+    int before;
 
     close(open(place.path, O_CREAT | O_WRONLY, 0600));
     cr_assert_eq(desk_listen_as(desk, at_path(place.path)), 0);
@@ -383,6 +380,9 @@ TestBoth(listeners, what_is_no_socket_is_refused_and_left_alone)
     cr_assert_eq(desk_count_lines(desk), 1);
     cr_assert(desk_has_logged(desk, place.path));
     cr_assert(desk_has_logged(desk, "it is no socket"));
+    before = count_descriptors();
+    cr_assert_eq(kino_server_start(desk->server), -EEXIST);
+    cr_assert_eq(count_descriptors(), before, "nothing is left of it");
     cr_assert_eq(lstat(place.path, &status), 0);
     cr_assert(S_ISREG(status.st_mode));
     cr_assert_eq(kino_server_destroy(desk->server), 0);
@@ -751,6 +751,179 @@ Test(listeners, a_loop_that_leaves_hands_its_socket_on)
     client_close(&client);
     cr_assert_eq(desk_close(desk), 0);
     remove_place(&place);
+}
+
+/* Two loops that this thread drives by turns: the first accepts a connection, and the second has it
+ * in its mailbox and has not looked. */
+struct passed {
+    struct place place;
+    struct desk *desk;
+    struct kino_worker *workers[2];
+    struct client client; /* has asked */
+};
+
+static void *turn_once(void *worker)
+{
+    struct kino_request *request;
+
+    return (void *)(intptr_t)kino_worker_try_take(worker, &request);
+}
+
+static void turn(struct kino_worker *worker)
+{
+    cr_assert_eq((int)(intptr_t)turn_once(worker), KINO_AGAIN);
+}
+
+/* The second may be begun by a thread that ends. */
+static struct passed pass_one(bool by_mortal)
+{
+    const uint64_t end = now_ms() + CLIENT_DEADLINE_MS;
+    struct passed passed = {.place = make_place()};
+    pthread_t mortal;
+    int before;
+
+    passed.desk = desk_create(by(KINO_DISPATCH_INLINE, 2), 0);
+    cr_assert_eq(desk_listen_as(passed.desk, at_path(passed.place.path)), 0);
+    desk_start(passed.desk, NULL);
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(kino_worker_create(passed.desk->server, NULL, &passed.workers[i]), 0);
+    turn(passed.workers[0]);
+    if (by_mortal) {
+        cr_assert_eq(pthread_create(&mortal, NULL, turn_once, passed.workers[1]), 0);
+        pthread_join(mortal, NULL);
+    } else {
+        turn(passed.workers[1]);
+    }
+    passed.client = client_to_path(passed.place.path);
+    client_send(&passed.client, "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    before = count_descriptors();
+    while (count_descriptors() == before && now_ms() < end)
+        turn(passed.workers[0]);
+    cr_assert_eq(count_descriptors(), before + 1, "it is in no ring yet");
+    return passed;
+}
+
+static void answer_passed(struct passed *passed, struct kino_worker *worker)
+{
+    struct kino_request *request;
+
+    cr_assert_eq(kino_worker_take(worker, CLIENT_DEADLINE_MS, &request), KINO_REQUEST);
+    cr_assert_eq(desk_answer_target(request), 0);
+    cr_assert_eq(kino_worker_flush(worker), 0);
+    cr_assert_eq(client_read(&passed->client), 200);
+}
+
+static void end_passed(struct passed *passed)
+{
+    client_close(&passed->client);
+    cr_assert_eq(desk_close(passed->desk), 0);
+    remove_place(&passed->place);
+}
+
+Test(listeners, a_connection_that_was_passed_on_is_served_where_it_came)
+{
+    struct passed passed = pass_one(false);
+
+    turn(passed.workers[0]);
+    answer_passed(&passed, passed.workers[1]);
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(kino_worker_destroy(passed.workers[i]), 0);
+    end_passed(&passed);
+}
+
+Test(listeners, a_loop_that_leaves_passes_on_what_was_passed_to_it)
+{
+    struct passed passed = pass_one(false);
+
+    cr_assert_eq(kino_worker_destroy(passed.workers[1]), 0);
+    answer_passed(&passed, passed.workers[0]);
+    cr_assert_eq(kino_worker_destroy(passed.workers[0]), 0);
+    end_passed(&passed);
+}
+
+Test(listeners, so_does_one_whose_thread_has_died)
+{
+    struct passed passed = pass_one(true);
+
+    cr_assert_eq(kino_worker_destroy(passed.workers[1]), 0);
+    answer_passed(&passed, passed.workers[0]);
+    cr_assert_eq(kino_worker_destroy(passed.workers[0]), 0);
+    end_passed(&passed);
+}
+
+Test(listeners, a_connection_that_no_loop_can_serve_waits_for_the_next)
+{
+    struct passed passed = pass_one(false);
+    struct kino_worker *next;
+
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(kino_worker_destroy(passed.workers[i]), 0);
+    cr_assert_eq(kino_worker_create(passed.desk->server, NULL, &next), 0);
+    answer_passed(&passed, next);
+    cr_assert_eq(kino_worker_destroy(next), 0);
+    end_passed(&passed);
+}
+
+Test(listeners, a_connection_that_no_loop_comes_for_ends_with_the_server)
+{
+    const int before = count_descriptors();
+    struct passed passed = pass_one(false);
+
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(kino_worker_destroy(passed.workers[i]), 0);
+    cr_assert_eq(desk_close(passed.desk), 0);
+    cr_assert_leq(client_wait_end(&passed.client), CLIENT_ENDED);
+    client_close(&passed.client);
+    cr_assert_eq(count_descriptors(), before);
+    remove_place(&passed.place);
+}
+
+Test(listeners, a_drain_serves_what_was_passed_on)
+{
+    struct passed passed = pass_one(false);
+
+    kino_server_drain(passed.desk->server, CLIENT_DEADLINE_MS);
+    answer_passed(&passed, passed.workers[1]);
+    client_close(&passed.client);
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(kino_worker_wait(passed.workers[i], CLIENT_DEADLINE_MS), KINO_CLOSED);
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(kino_worker_destroy(passed.workers[i]), 0);
+    end_passed(&passed);
+}
+
+Test(listeners, a_child_keeps_no_connection_that_is_being_passed_on)
+{
+    struct passed passed = pass_one(false);
+    int report[2];
+    int finish[2];
+    pid_t child;
+    char byte;
+    int status = -1;
+
+    cr_assert_eq(pipe(report) + pipe(finish), 0);
+    child = fork();
+    if (child == 0) {
+        alarm(CHILD_DEADLINE_S);
+        close(finish[1]);
+        close(passed.client.fd);
+        if (kino_server_destroy(passed.desk->server) < 0 || write(report[1], "r", 1) != 1)
+            _exit(1);
+        (void)!read(finish[0], &byte, 1);
+        _exit(0);
+    }
+    cr_assert_eq(read(report[0], &byte, 1), 1);
+    answer_passed(&passed, passed.workers[1]);
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(kino_worker_destroy(passed.workers[i]), 0);
+    cr_assert_eq(client_expect_end(&passed.client), CLIENT_ENDED, "the child holds it open");
+    close(finish[1]);
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert_eq(status, 0);
+    close(finish[0]);
+    close(report[0]);
+    close(report[1]);
+    end_passed(&passed);
 }
 
 /* Clients that connect, ask and close, over and over. */
