@@ -133,8 +133,10 @@ struct kino_head {
      * two requests with equal blocks have equal fields. */
     struct kino_slice block;
     uint64_t block_hash;
-    struct kino_slice body;         /* absent where the request has none, or an empty one */
-    struct kino_slice peer_address; /* numeric; of an IPv6 address without brackets */
+    struct kino_slice body; /* absent where the request has none, or an empty one */
+    /* Numeric, of IPv6 without brackets. Absent, and their ports 0, where a unix socket was
+     * connected to: `listener` tells which. */
+    struct kino_slice peer_address;
     struct kino_slice local_address;
     uint32_t peer_port;
     uint32_t local_port;
@@ -231,12 +233,25 @@ struct kino_config {
     void *log_context;
 };
 
+enum kino_listener_flag {
+    KINO_LISTENER_UNIX = 1 << 0,       /* a unix socket: `address` is its path */
+    KINO_LISTENER_DESCRIPTOR = 1 << 1, /* somebody else's socket: `descriptor` */
+};
+
 /** An address to listen on. */
 struct kino_listener {
     uint64_t size;
-    struct kino_slice address; /* numeric IPv4 or IPv6; absent: 127.0.0.1 */
-    uint64_t port;             /* 0: the kernel chooses, kino_server_port tells */
-    uint64_t backlog;          /* connections the kernel queues; default 4096 */
+    /* Numeric IPv4 or IPv6; absent: 127.0.0.1. A path of at most 107 bytes; behind a leading NUL an
+     * abstract name, which is in no directory. */
+    struct kino_slice address;
+    uint64_t port;    /* 0: the kernel chooses, kino_server_port tells */
+    uint64_t backlog; /* connections the kernel queues; default 4096 */
+    uint64_t flags;   /* enum kino_listener_flag; at most one */
+    uint64_t mode;    /* permissions of a path's file, up to 0777; 0: as the umask says */
+    /* A stream socket of IPv4, IPv6 or unix, bound, and listening or not. The library uses a
+     * duplicate, so it stays the caller's, and shares with whoever else has the socket: it makes it
+     * a blocking one, and neither shuts it down nor removes its path. */
+    uint64_t descriptor;
 };
 
 struct kino_worker_config {
@@ -363,8 +378,11 @@ KINO_API int kino_server_create(const struct kino_config *config, struct kino_se
  * listener: borrowed for the call.
  * Returns: the listener's number, from 0.
  * Threads: any, before kino_server_start.
- * Errors:  KINO_INVALID: not a numeric address, or a port above 65535; KINO_BUSY: started already;
- *          -ENOMEM; -ENOSPC: 16 listeners are the most.
+ * Errors:  KINO_INVALID: not a numeric address, a port above 65535, a path that is empty or has a
+ *          NUL inside, a field that does not go with the flags, an unknown flag, or a descriptor
+ *          that is no socket to listen on (the log callback gets the reason); KINO_BUSY: started
+ *          already; -ENAMETOOLONG: a path; -EMFILE, -ENFILE: the descriptor could not be
+ *          duplicated; -ENOSPC: 64 listeners are the most.
  */
 KINO_API int kino_server_listen(struct kino_server *server, const struct kino_listener *listener);
 
@@ -374,16 +392,32 @@ KINO_API int kino_server_listen(struct kino_server *server, const struct kino_li
  * listener: what kino_server_listen returned.
  * Returns: the port, 1 .. 65535.
  * Threads: any.
- * Errors:  KINO_INVALID: no such listener; KINO_AGAIN: not started and the port is to be chosen.
+ * Errors:  KINO_INVALID: no such listener, or a unix socket; KINO_AGAIN: not started and the port
+ *          is to be chosen.
  */
 KINO_API int kino_server_port(const struct kino_server *server, uint64_t listener);
+
+/**
+ * Duplicate a listening descriptor for a successor, which adds it with KINO_LISTENER_DESCRIPTOR. A
+ * TCP listener has one for each loop, any other has one: a successor that takes all of them loses
+ * no connection. Give them away first, have the successor start, then drain. From then on the end
+ * of this server leaves the socket, what is queued there, and a unix socket's path to others.
+ *
+ * index:   0, 1, .. until KINO_INVALID.
+ * Returns: a descriptor, close-on-exec, owned by the caller.
+ * Threads: any.
+ * Errors:  KINO_INVALID: there are no more; KINO_BUSY: not started; KINO_CLOSED: closed by a drain;
+ *          -EMFILE.
+ */
+KINO_API int kino_server_share(struct kino_server *server, uint64_t index);
 
 /**
  * Bind every listener and begin to serve. Queue: starts the loops' threads, named kino-loop-N, with
  * all signals blocked. Inline: connections are accepted from each worker's first take or wait.
  *
  * Threads: any; may block for 100 ms while a port that a dead process leaves becomes free.
- * Errors:  -EADDRINUSE, -EACCES, -EADDRNOTAVAIL and whatever else bind says; KINO_URING_* and
+ * Errors:  -EADDRINUSE, -EACCES, -EADDRNOTAVAIL and whatever else bind says; -EEXIST: at a unix
+ *          socket's path is something that is no socket; KINO_URING_* and
  *          KINO_KERNEL_TOO_OLD; KINO_BUSY: started already; KINO_INVALID: no listener; -ENOMEM,
  *          -EAGAIN: no thread could be made. The log callback gets a line that names address, cause
  *          and remedy. The server is as before and may be started again.

@@ -43,6 +43,8 @@ struct client {
 /* On failure fd is -errno. Close it in any case. */
 struct client client_to(int port);
 struct client client_to_address(const char *address, int port);
+/* Of a unix socket; "@name" is an abstract one. */
+struct client client_to_path(const char *path);
 /* One whose kernel takes little from the server before it is read. */
 struct client client_of_little_memory(int port);
 void client_close(struct client *client);

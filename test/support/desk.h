@@ -66,6 +66,8 @@ struct desk {
 struct desk *desk_create(struct kino_config config, unsigned workers);
 /* Add a listener, of any port where it is 0. Returns its number. */
 int desk_listen(struct desk *desk, const char *address, int port);
+/* Add any other kind. It needs no size. */
+int desk_listen_as(struct desk *desk, struct kino_listener listener);
 /* Start the server and the workers, until all of them accept. With a handler they call it, and
  * nothing comes to the desk. */
 void desk_start(struct desk *desk, kino_handler_fn handler);

@@ -115,6 +115,11 @@ static void deliver_all(struct kn_mail *newest, void *driver)
     }
 }
 
+bool kn_mailbox_empty(const struct kn_mailbox *mailbox)
+{
+    return !atomic_load_explicit(&mailbox->head, memory_order_relaxed);
+}
+
 bool kn_mailbox_deliver(struct kn_mailbox *mailbox, void *driver)
 {
     bool called = atomic_load_explicit(&mailbox->called, memory_order_relaxed);

@@ -54,6 +54,8 @@ void *kn_mailbox_driven(struct kn_mailbox *mailbox);
 /* The calling thread becomes the driver; or nobody is it any more. */
 void kn_mailbox_enter(struct kn_mailbox *mailbox);
 void kn_mailbox_leave(struct kn_mailbox *mailbox);
+/* Is there no mail? */
+bool kn_mailbox_empty(const struct kn_mailbox *mailbox);
 
 /* Deliver what was there, oldest first. True: the driver was called. It must then look around, and
  * must not sleep before it has. */

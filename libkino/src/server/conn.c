@@ -142,8 +142,19 @@ void kn_conn_abandon(struct kn_conn *conn)
         close(conn->file.index);
 }
 
+/* Where a successor listens on the same socket, clients come without a break, and this one does not
+ * know that it came to us: it is no idle one. */
+static bool is_handed_over(const struct kn_conn *conn)
+{
+    return conn->arrival_ns == 0 && atomic_load(&conn->loop->server->outlived);
+}
+
 void kn_conn_drain(struct kn_conn *conn)
 {
+    if (is_handed_over(conn)) {
+        kn_conn_set_read_deadline(conn, KN_CONN_HANDOVER_MS);
+        return;
+    }
     kn_conn_tell(&conn->order, KINO_STATE_DRAINING);
     kn_conn_tell(&conn->held, KINO_STATE_DRAINING);
     kn_conn_mark_dirty(conn);
@@ -242,4 +253,6 @@ void kn_conn_open(struct kn_loop *loop, int fd, const struct kn_socket *socket)
     atomic_fetch_add_explicit(&loop->server->connections, 1, memory_order_relaxed);
     kn_conn_set_read_deadline(conn, kn_conn_config(conn)->idle_timeout_ms);
     kn_conn_receive(conn);
+    if (loop->idle_closed)
+        kn_conn_drain(conn); /* it came too late to be told with the others */
 }

@@ -16,6 +16,7 @@ enum {
     KN_CONN_LINGER_MS = 2000,        /* for a client to read our last answer and close */
     KN_CONN_VECTORS = 8,             /* parts that leave in one send */
     KN_CONN_FILE_BYTES = 128 << 10,  /* of a file that are read at once */
+    KN_CONN_HANDOVER_MS = 2000,      /* for a new client to say something, though we drain */
 };
 
 /* An HTTP/1 connection. Driver-only. Owned by its loop; freed by its last completion. */

@@ -50,12 +50,13 @@ static bool is_safe(struct kino_slice method)
            kn_slice_is(method, "options") || kn_slice_is(method, "trace");
 }
 
+/* A unix socket has no address: none is an absent one. */
 static struct kino_slice copy_text(char *to, const char *from)
 {
     const size_t len = strlen(from);
 
     memcpy(to, from, len + 1);
-    return (struct kino_slice){to, len};
+    return (struct kino_slice){len > 0 ? to : NULL, len};
 }
 
 /* What the parser cannot know of a request. */

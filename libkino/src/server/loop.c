@@ -311,7 +311,11 @@ static void on_resume(struct kn_timer *timer)
 
 static bool may_end(const struct kn_loop *loop)
 {
-    return (loop->draining || loop->leaving) && loop->conn_count == 0 && kn_accept_ended(loop);
+    /* A drain closes its sockets itself, with a last look at them. */
+    const bool stopped = loop->leaving || (loop->draining && kn_list_empty(&loop->sockets));
+
+    return stopped && loop->conn_count == 0 && kn_accept_ended(loop) &&
+           kn_mailbox_empty(loop->mailbox);
 }
 
 /* The ring is gone. Others may have the sockets. */
@@ -323,11 +327,13 @@ static void ended(struct kn_loop *loop)
     loop->begun = false;
     kn_mailbox_leave(loop->mailbox);
     pthread_mutex_lock(&server->mutex);
+    loop->takes = false;
     while ((link = kn_list_shift(&loop->sockets))) {
         kn_list_append(&server->orphans, link);
         atomic_fetch_add(&server->orphan_count, 1);
     }
     pthread_mutex_unlock(&server->mutex);
+    kn_mailbox_deliver(loop->mailbox, loop); /* connections passed to it go to others */
     kn_server_call_loops(server);
     kn_server_loop_ends(server); /* last: the server may now be destroyed */
 }
@@ -370,8 +376,8 @@ void kn_loop_leave(struct kn_loop *loop)
     if (!loop->begun)
         return;
     loop->leaving = true;
-    kn_loop_turn(loop, 0); /* what is answered is at least tried */
     kn_accept_stop(loop);
+    kn_loop_turn(loop, 0); /* what is answered is at least tried */
     for_conns(loop, kn_conn_close);
     while (loop->begun)
         if (kn_loop_turn(loop, kn_clock_ns() + KN_NS_PER_S) < 0)

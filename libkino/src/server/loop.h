@@ -33,6 +33,7 @@ struct kn_loop {
     struct kn_mailbox *mailbox; /* constant; lives as long as the server or any exchange */
     struct kn_lane lane;
     bool driven;               /* under the server's mutex: it has its thread or worker */
+    bool takes;                /* likewise: other loops may pass connections to it */
     pthread_t thread;          /* queue: the library's own */
     _Atomic uint32_t reported; /* queue: release after start_result; a futex */
     int start_result;          /* of the thread's kn_loop_begin */
