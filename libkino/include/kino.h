@@ -279,7 +279,8 @@ KINO_API const char *kino_strerror(int result);
  *
  * out:     `size` set by the caller.
  * Threads: any.
- * Errors:  KINO_INVALID: size is 0. What is missing is not an error of the call but `out->error`.
+ * Errors:  KINO_INVALID: size is less than 8 or more than 4096. What is missing is not an error of
+ *          the call but `out->error`.
  */
 KINO_API int kino_probe(struct kino_probe_result *out);
 
