@@ -254,6 +254,44 @@ struct kino_probe_result {
     uint64_t features; /* enum kino_feature */
 };
 
+enum {
+    KINO_STATUS_CLASSES = 10,
+    /* Bucket 0 counts what took less than 1 us, bucket n what took from 2^(n-1) to less than 2^n
+     * us, and the last one all the rest. */
+    KINO_HISTOGRAM_BUCKETS = 32,
+};
+
+/**
+ * Filled by kino_server_stats up to the caller's `size`: sums over the loops since the server was
+ * created, and, where said, how many there are now.
+ */
+struct kino_stats {
+    uint64_t size;
+    uint64_t connections;      /* accepted */
+    uint64_t connections_now;  /* open */
+    uint64_t requests;         /* complete, and handed to the queue */
+    uint64_t in_flight;        /* now: in the queue or with a worker, and not answered */
+    uint64_t queued;           /* now: in the queue; see kino_server_lane_depth */
+    uint64_t bytes_in;         /* received */
+    uint64_t bytes_out;        /* sent */
+    uint64_t rejected;         /* refused by the library, 4xx or 5xx; a 408 is a timeout instead */
+    uint64_t aborted;          /* connections closed by the library that had an answer to come */
+    uint64_t queue_full;       /* requests that had to wait for room in the queue */
+    uint64_t idle_timeouts;    /* connections closed after idle_timeout_ms */
+    uint64_t head_timeouts;    /* 408 after head_timeout_ms */
+    uint64_t body_timeouts;    /* 408 after body_timeout_ms */
+    uint64_t write_timeouts;   /* connections aborted after write_timeout_ms */
+    uint64_t request_timeouts; /* 504 */
+    uint64_t queue_timeouts;   /* 503 after queue_timeout_ms */
+    uint64_t responses[KINO_STATUS_CLASSES]; /* by the status's first digit */
+    uint64_t latency_sum_us;                 /* of all in latency_us */
+    /* From a request's first byte to its answer's being handed to the connection. */
+    uint64_t latency_us[KINO_HISTOGRAM_BUCKETS];
+    uint64_t queue_sum_us; /* of all in queue_us */
+    /* From a request's being handed to the queue to its being taken. */
+    uint64_t queue_us[KINO_HISTOGRAM_BUCKETS];
+};
+
 /**
  * Name the version of the library in use.
  *
@@ -368,6 +406,26 @@ KINO_API int kino_server_interrupt(struct kino_server *server);
  * child.
  */
 KINO_API int kino_server_destroy(struct kino_server *server);
+
+/**
+ * Tell what the server has done. Each number is exact, but they are read one after another while
+ * the loops count on.
+ *
+ * out:     `size` set by the caller.
+ * Threads: any; async-signal-safe.
+ * Errors:  KINO_INVALID: size is less than 8 or more than 4096.
+ */
+KINO_API int kino_server_stats(const struct kino_server *server, struct kino_stats *out);
+
+/**
+ * Tell how many requests wait for a worker in one of the server's queues.
+ *
+ * lane:    its number, from 0.
+ * Returns: how many.
+ * Threads: any; async-signal-safe.
+ * Errors:  KINO_INVALID: there are no so many queues, or kino_server_start has not made them yet.
+ */
+KINO_API int kino_server_lane_depth(const struct kino_server *server, uint64_t lane);
 
 /**
  * Run a handler on `threads` threads until the server is drained. Starts a server that is not

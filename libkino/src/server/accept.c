@@ -66,7 +66,9 @@ static void accepted(struct kn_socket *socket, int fd)
         close(fd);
         return;
     }
+    kn_stats_add(&loop->stats, KN_COUNT_CONNECTIONS, 1);
     kn_conn_open(loop, fd, socket);
+    kn_loop_count_conns(loop);
     if (at_limit(loop) && !socket->paused)
         pause_accept(socket);
 }

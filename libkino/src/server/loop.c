@@ -65,24 +65,29 @@ static bool push(struct kn_loop *loop, struct kino_request *request)
         return false;
     }
     loop->published++;
+    kn_stats_add(&loop->stats, KN_COUNT_IN_FLIGHT, 1);
     return true;
 }
 
 void kn_loop_publish(struct kn_loop *loop, struct kino_request *request)
 {
     kn_list_append(&loop->live, &request->live);
+    kn_stats_add(&loop->stats, KN_COUNT_REQUESTS, 1);
     if (kn_list_empty(&loop->queue) && push(loop, request))
         return;
+    kn_stats_add(&loop->stats, KN_COUNT_QUEUE_FULL, 1);
     request->queued_ms = loop->now_ms;
     kn_list_append(&loop->queue, &request->queue);
     kn_timer_set(&loop->wheel, &loop->resume_timer, loop->now_ms + KN_LOOP_RESUME_MS);
 }
 
 /* Answer with a status of ours what nobody has answered. False: somebody has. */
-static bool answer_for(struct kino_request *request, unsigned status)
+static bool answer_for(struct kn_loop *loop, struct kino_request *request, unsigned status)
 {
     if (!kn_exchange_claim(request))
         return false;
+    if (request->dispatched)
+        kn_stats_subtract(&loop->stats, KN_COUNT_IN_FLIGHT, 1);
     request->failure = status;
     request->answered = true;
     if (request->conn && !request->taken)
@@ -105,7 +110,8 @@ static void push_queue(struct kn_loop *loop)
             kn_list_remove(&request->queue);
             request->released = true; /* no user has seen it */
             request->conn->open--;
-            answer_for(request, 503);
+            answer_for(loop, request, 503);
+            kn_stats_add(&loop->stats, KN_COUNT_QUEUE_TIMEOUTS, 1);
             kn_loop_exhausted(loop, "the queue was full for queue_timeout_ms: answering 503");
         } else {
             return;
@@ -120,6 +126,8 @@ void kn_loop_on_mail(struct kn_mail *mail, void *driver)
     const uint32_t facts = atomic_exchange(&request->facts, 0);
     struct kn_conn *conn = request->conn;
 
+    if (facts & (KN_FACT_ANSWERED | KN_FACT_ABORTED)) /* one of them, and once: it was claimed */
+        kn_stats_subtract(&loop->stats, KN_COUNT_IN_FLIGHT, 1);
     if (facts & KN_FACT_ANSWERED)
         request->answered = true;
     if (facts & KN_FACT_RELEASED) {
@@ -157,12 +165,18 @@ void kn_loop_abort_worker(struct kn_loop *loop, uint64_t worker_id, unsigned sta
 
     /* From the start each time: an answer may end a connection, and take others off the list. */
     while ((request = find_unanswered(loop, worker_id)))
-        answer_for(request, status);
+        answer_for(loop, request, status);
+}
+
+void kn_loop_count_conns(struct kn_loop *loop)
+{
+    kn_stats_set(&loop->stats, KN_COUNT_CONNECTIONS_NOW, loop->conn_count);
 }
 
 void kn_loop_conn_closed(struct kn_loop *loop)
 {
     loop->conn_count--;
+    kn_loop_count_conns(loop);
     atomic_fetch_sub_explicit(&loop->server->connections, 1, memory_order_relaxed);
     kn_accept_resume(loop);
 }
@@ -273,6 +287,7 @@ void kn_loop_abandon(struct kn_loop *loop)
     kn_list_init(&loop->starved);
     atomic_fetch_sub_explicit(&loop->server->connections, loop->conn_count, memory_order_relaxed);
     loop->conn_count = 0;
+    kn_loop_count_conns(loop);
     loop->waking = false;
     for (struct kn_list *link = loop->sockets.next; link != &loop->sockets; link = link->next)
         kn_container_of(link, struct kn_socket, link)->accepting = false;
