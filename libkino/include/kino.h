@@ -210,6 +210,14 @@ struct kino_listener {
     uint64_t backlog;          /* connections the kernel queues; default 4096 */
 };
 
+/** How a request is written into the access log. Values may be added. */
+enum kino_access_format {
+    KINO_ACCESS_COMMON = 1,   /* the Common Log Format */
+    KINO_ACCESS_COMBINED = 2, /* the same with Referer and User-Agent; the default */
+    KINO_ACCESS_JSON = 3,     /* an object */
+    KINO_ACCESS_SHORT = 4,    /* for people: `200 GET /path 1.2ms` */
+};
+
 struct kino_worker_config {
     uint64_t size;
     /* Inline, 1: the worker's calls come from different system threads, one at a time (a Ractor of
