@@ -218,6 +218,22 @@ enum kino_access_format {
     KINO_ACCESS_SHORT = 4,    /* for people: `200 GET /path 1.2ms` */
 };
 
+enum kino_access_flag {
+    KINO_ACCESS_DESCRIPTOR = 1 << 0, /* `descriptor` counts, and there is no path */
+    KINO_ACCESS_COLOR = 1 << 1,      /* the short format has colours; the others never do */
+};
+
+/** Where a line for each request goes. */
+struct kino_access_log {
+    uint64_t size;
+    uint64_t format;        /* enum kino_access_format; default KINO_ACCESS_COMBINED */
+    uint64_t flags;         /* enum kino_access_flag */
+    struct kino_slice path; /* is appended to, and made if there is none */
+    uint64_t descriptor;    /* with KINO_ACCESS_DESCRIPTOR; is duplicated */
+    uint64_t queue_bytes; /* lines that wait to be written, about; past it they are dropped; 1 MiB,
+                             65536 .. 2^30 */
+};
+
 struct kino_worker_config {
     uint64_t size;
     /* Inline, 1: the worker's calls come from different system threads, one at a time (a Ractor of
@@ -298,6 +314,9 @@ struct kino_stats {
     uint64_t queue_sum_us; /* of all in queue_us */
     /* From a request's being handed to the queue to its being taken. */
     uint64_t queue_us[KINO_HISTOGRAM_BUCKETS];
+    uint64_t access_lines;   /* of the access log, written */
+    uint64_t access_dropped; /* not written, because the queue was full */
+    uint64_t access_failed;  /* not written, because a write failed or did not come to its end */
 };
 
 /**
@@ -363,6 +382,30 @@ KINO_API int kino_server_listen(struct kino_server *server, const struct kino_li
 KINO_API int kino_server_port(const struct kino_server *server, uint64_t listener);
 
 /**
+ * Write a line for each request. A thread of the library's own, kino-log, with all signals blocked,
+ * writes from kino_server_start to kino_server_destroy; nobody waits for it. What goes wrong is
+ * logged at most once a second, and counted in struct kino_stats.
+ *
+ * access:  borrowed for the call.
+ * Threads: any, before kino_server_start.
+ * Errors:  KINO_INVALID: a value out of its range, neither or both of path and descriptor, or one
+ *          that cannot be written to; -errno of opening the path, a FIFO that nobody reads (-ENXIO)
+ *          included, or of duplicating the descriptor: the log callback gets a line that says
+ *          which. KINO_BUSY: started already, or it has its log; -ENOMEM.
+ */
+KINO_API int kino_server_log_access(struct kino_server *server,
+                                    const struct kino_access_log *access);
+
+/**
+ * Have the access log's path opened anew before the next line is written: the file was renamed. If
+ * that fails, the old file is written on and a line logged. A descriptor stays as it is.
+ *
+ * Threads: any; async-signal-safe.
+ * Errors:  none: 0.
+ */
+KINO_API int kino_server_reopen_logs(struct kino_server *server);
+
+/**
  * Bind every listener and begin to serve. Queue: starts the loops' threads, named kino-loop-N, with
  * all signals blocked. Inline: connections are accepted from each worker's first take or wait.
  *
@@ -409,7 +452,8 @@ KINO_API int kino_server_interrupt(struct kino_server *server);
  *
  * server:  NULL is allowed and does nothing.
  * Threads: any; nobody may be inside another call with this server. May block for the end of the
- *          loops' threads.
+ *          loops' threads, and up to 2 s until the access log is written. A write that blocks for
+ *          longer is left behind with its thread and its descriptor, both of which end with it.
  * Errors:  KINO_BUSY: not drained, or a worker is not destroyed; nothing was freed. Never in a
  * child.
  */

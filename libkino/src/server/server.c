@@ -61,6 +61,8 @@ static void free_server(struct kino_server *server)
 {
     kn_parking_deinit(&server->parking);
     pthread_mutex_destroy(&server->mutex);
+    kn_access_log_destroy(
+        atomic_load(&server->access_log)); /* the loops are gone: no line follows */
     kn_free(server->sockets);
     kn_free(server->loops);
     kn_free(server);
@@ -75,6 +77,7 @@ static void forget_server(struct kino_server *server)
             close(server->sockets[i].fd);
     for (unsigned i = 0; i < server->loop_count; i++)
         kn_loop_forget(&server->loops[i]);
+    kn_access_log_forget(atomic_load(&server->access_log));
     kn_free(server->sockets);
     kn_free(server->loops);
     kn_free(server);
@@ -168,6 +171,8 @@ static void unmake(struct kino_server *server)
     atomic_store(&server->stopping, true);
     kn_server_call_loops(server);
     join_threads(server);
+    if (atomic_load(&server->access_log))
+        kn_access_log_stop(atomic_load(&server->access_log));
     kn_listeners_end(server);
     for (unsigned i = 0; i < server->loop_count; i++) {
         kn_list_init(&server->loops[i].sockets);
@@ -200,6 +205,8 @@ int kino_server_start(struct kino_server *server)
     rc = make_loops(server);
     if (rc == 0)
         rc = kn_listeners_bind(server);
+    if (rc == 0 && atomic_load(&server->access_log))
+        rc = kn_access_log_start(atomic_load(&server->access_log));
     if (server->config.dispatch == KINO_DISPATCH_QUEUE)
         for (unsigned i = 0; rc == 0 && i < server->loop_count; i++)
             rc = start_thread(&server->loops[i]);

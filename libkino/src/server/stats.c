@@ -48,6 +48,7 @@ void kn_stats_sum(const struct kn_stats *stats, struct kino_stats *sums)
 int kino_server_stats(const struct kino_server *server, struct kino_stats *out)
 {
     const unsigned count = atomic_load(&server->loop_count);
+    const struct kn_access_log *access_log = atomic_load(&server->access_log);
     struct kino_stats sums = {.size = sizeof(sums)};
 
     if (!out)
@@ -56,6 +57,8 @@ int kino_server_stats(const struct kino_server *server, struct kino_stats *out)
         kn_stats_sum(&server->loops[i].stats, &sums);
         sums.queued += kn_lane_count(&server->loops[i].lane);
     }
+    if (access_log)
+        kn_access_log_count(access_log, &sums);
     return kn_abi_write(out, &sums, sizeof(sums));
 }
 
