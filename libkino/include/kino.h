@@ -19,9 +19,9 @@
  * none.
  *
  * The comment of each function names the threads that may call it. Only `kino_server_wait`,
- * `kino_server_serve`, `kino_worker_wait` and `kino_worker_take` sleep. "The worker's own" thread
- * is, for an inline worker, that of its first take or wait, unless it migrates; a queue worker may
- * be used by any, one call at a time.
+ * `kino_server_serve`, `kino_worker_wait`, `kino_worker_take` and `kino_request_wait` sleep. "The
+ * worker's own" thread is, for an inline worker, that of its first take or wait, unless it
+ * migrates; a queue worker may be used by any, one call at a time.
  */
 #ifndef KINO_H
 #define KINO_H
@@ -61,7 +61,8 @@ enum kino_error {
     KINO_URING_DISABLED = -5009, /* the sysctl kernel.io_uring_disabled forbids io_uring */
     KINO_URING_REFUSED = -5010,  /* a seccomp filter or security module forbids io_uring */
     KINO_KERNEL_TOO_OLD =
-        -5011, /* io_uring is there but lacks what the library needs (Linux 6.1) */
+        -5011,         /* io_uring is there but lacks what the library needs (Linux 6.1) */
+    KINO_GONE = -5012, /* the connection is closed, or the body broke off: nothing more comes */
 };
 
 /** Bytes, not NUL-terminated. An absent slice has NULL data. Frozen for ever. */
@@ -101,9 +102,9 @@ enum kino_field_flag {
 };
 
 enum kino_head_flag {
-    KINO_HEAD_SENSITIVE = 1 << 0, /* some field is sensitive */
-    KINO_HEAD_BODY_WHOLE =
-        1 << 1, /* `body` is all there is: always so, unless one asks for streams */
+    KINO_HEAD_SENSITIVE = 1 << 0,  /* some field is sensitive */
+    KINO_HEAD_BODY_WHOLE = 1 << 1, /* `body` is all there is; else kino_request_body reads it */
+    KINO_HEAD_UPGRADE = 1 << 2,    /* the client offers another protocol: 101 may be answered */
 };
 
 /** Values may be added. */
@@ -114,8 +115,9 @@ enum kino_http_version {
 
 /**
  * A request's head. The library allocates it and may append fields; read-only, valid until the last
- * kino_request_release. A request is handed out when its body is
- * complete.
+ * kino_request_release. A request is handed out when its body is complete, or at its head, without
+ * KINO_HEAD_BODY_WHOLE, where that is longer than kino_config.max_whole_body_bytes or the client
+ * expects 100-continue.
  */
 struct kino_head {
     uint64_t size;
@@ -136,10 +138,11 @@ struct kino_head {
     struct kino_slice local_address;
     uint32_t peer_port;
     uint32_t local_port;
-    uint32_t version;    /* enum kino_http_version */
-    uint32_t flags;      /* enum kino_head_flag */
-    uint64_t listener;   /* what kino_server_listen returned */
-    uint64_t arrival_ns; /* CLOCK_MONOTONIC, when its first byte was read */
+    uint32_t version;        /* enum kino_http_version */
+    uint32_t flags;          /* enum kino_head_flag */
+    uint64_t listener;       /* what kino_server_listen returned */
+    uint64_t arrival_ns;     /* CLOCK_MONOTONIC, when its first byte was read */
+    uint64_t content_length; /* of the body; KINO_OFF: it comes in chunks, and is not known yet */
 };
 
 /** Bits of kino_request_state; bits may be added. */
@@ -148,6 +151,9 @@ enum kino_request_state {
     KINO_STATE_PEER_DONE = 1 << 1,    /* the client sent FIN; it can still read an answer */
     KINO_STATE_DISCONNECTED = 1 << 2, /* the connection is gone: an answer goes nowhere */
     KINO_STATE_DRAINING = 1 << 3,     /* the server is draining */
+    KINO_STATE_TIMED_OUT = 1 << 4,    /* request_timeout_ms passed: 504 was answered */
+    KINO_STATE_READABLE = 1 << 5,     /* kino_request_body would not return KINO_AGAIN */
+    KINO_STATE_WRITABLE = 1 << 6,     /* kino_request_write would not return KINO_AGAIN */
 };
 
 enum kino_log_level {
@@ -163,6 +169,13 @@ enum kino_log_level {
  * caller's own.
  */
 typedef void (*kino_log_fn)(void *context, int level, const char *line);
+
+/**
+ * Says that the library is done with bytes or a descriptor that a caller lent it, whether they were
+ * sent or not. Once for each; on any thread, perhaps before the call that lent them returns; it
+ * must neither block nor call the library.
+ */
+typedef void (*kino_done_fn)(void *context);
 
 /** Answers `request`, which is borrowed for the call: hold it to answer later. */
 typedef void (*kino_handler_fn)(void *context, struct kino_request *request);
@@ -189,6 +202,15 @@ struct kino_config {
     uint64_t head_timeout_ms;  /* the whole head, from its first byte: 408; 15000 */
     uint64_t body_timeout_ms;  /* silence between body bytes: 408; 30000 */
     uint64_t write_timeout_ms; /* a response without progress: abort; 60000 */
+    /* From dispatch to the answer, or the beginning of a streamed one: 504, and the handler goes
+     * on; default none. Inline it can only pass when the loop runs, after the handler. */
+    uint64_t request_timeout_ms;
+    /* Lowest averages, in bytes a second, from rate_grace_ms on: of a request body, 408, and of a
+     * response, abort; 500 each, after 5000 ms. The clocks stand still while the library holds back
+     * reading, or has nothing to send. */
+    uint64_t min_body_rate_bytes;
+    uint64_t min_write_rate_bytes;
+    uint64_t rate_grace_ms;
     /* More wait in the backlog, but for a burst that is accepted at once. Default 80 % of the soft
      * descriptor limit. */
     uint64_t max_connections;
@@ -196,9 +218,16 @@ struct kino_config {
     uint64_t max_fields;       /* 431; 128 */
     uint64_t max_field_bytes;  /* name and value of one field: 431; 16384 */
     uint64_t max_target_bytes; /* 414; 8192 */
-    uint64_t max_body_bytes;   /* 413; 52428800. Bodies are held in memory, whole */
-    uint64_t max_pipelined;    /* queued or unreleased requests per connection; 16 */
-    kino_log_fn log;           /* NULL: nothing is logged */
+    uint64_t max_body_bytes;   /* 413; 52428800 */
+    /* A longer body is handed out at its head and read by kino_request_body, also one whose client
+     * expects 100-continue; default 65536. KINO_OFF: every body is complete, in memory, before. */
+    uint64_t max_whole_body_bytes;
+    uint64_t max_chunk_line_bytes; /* size and extensions of one chunk: 400; 1024 */
+    uint64_t max_trailer_bytes;    /* the trailer section of a request: 400; 1024 */
+    uint64_t max_pipelined;        /* queued or unreleased requests per connection; 16 */
+    /* The value of the `server` field, copied; absent: "kino"; empty: there is no such field. */
+    struct kino_slice server_field;
+    kino_log_fn log; /* NULL: nothing is logged */
     void *log_context;
 };
 
@@ -246,20 +275,54 @@ enum kino_take {
     KINO_REQUEST = 1,
 };
 
+enum kino_body_flag {
+    /* The body is `length` bytes of the file `descriptor` from `offset` on; `data` is not read. */
+    KINO_BODY_FILE = 1 << 0,
+    /* More follows at once: it may wait to go with it. A hint. */
+    KINO_BODY_MORE = 1 << 1,
+    /* Of a response: what is here is only the beginning. kino_request_write goes on, and
+     * kino_request_finish ends it. */
+    KINO_BODY_STREAM = 1 << 2,
+};
+
 /**
- * An answer. The library owns framing: it writes content-length, connection, and date and server
- * where the caller has none. The caller's transfer-encoding, keep-alive, upgrade, trailer and
- * proxy-connection fields are dropped; `connection: close` is obeyed. A caller's content-length is
- * kept for HEAD and 304; elsewhere the client never reads more than it announces, and where it
- * announces more than the body has the connection closes after it.
+ * An answer. The library owns framing: it writes content-length or transfer-encoding, connection,
+ * and date and server where the caller has none. The caller's transfer-encoding, keep-alive,
+ * upgrade, proxy-connection and (but in a stream) trailer fields are dropped; `connection: close`
+ * is obeyed. A caller's content-length is kept for HEAD and 304; elsewhere the client never reads
+ * more than it announces, and where it announces more than the body has the connection closes after
+ * it. A body is not sent for HEAD, 204 and 304.
+ *
+ * Status 100 and 102 .. 199 are interim: any number of them may go before the answer, and they have
+ * no body. 101 answers a request with KINO_HEAD_UPGRADE, is always a stream, and turns what
+ * kino_request_body and _write carry into raw bytes; its upgrade field is sent.
  */
 struct kino_response {
     uint64_t size;
-    uint64_t status; /* 200 .. 999 */
-    uint64_t flags;  /* none is defined: 0, or KINO_INVALID */
+    uint64_t status; /* 100 .. 999 */
+    uint64_t flags;  /* enum kino_body_flag */
     const struct kino_field *fields;
     uint64_t field_count;
-    struct kino_slice body; /* borrowed for the call; not sent for HEAD, 204 and 304 */
+    struct kino_slice body;
+    /* NULL: the body is copied, and a descriptor becomes the library's, which closes it. Else both
+     * are borrowed until it is called. */
+    kino_done_fn done;
+    void *done_context;
+    uint64_t descriptor; /* with KINO_BODY_FILE: of a regular file */
+    uint64_t offset;
+    uint64_t length;
+};
+
+/** A piece of a streamed body; the fields are those of kino_response. */
+struct kino_piece {
+    uint64_t size;
+    uint64_t flags; /* KINO_BODY_FILE, KINO_BODY_MORE */
+    struct kino_slice data;
+    kino_done_fn done;
+    void *done_context;
+    uint64_t descriptor;
+    uint64_t offset;
+    uint64_t length;
 };
 
 /** Bits of kino_probe_result.features: optional parts of io_uring that this kernel has. */
@@ -305,7 +368,7 @@ struct kino_stats {
     uint64_t head_timeouts;    /* 408 after head_timeout_ms */
     uint64_t body_timeouts;    /* 408 after body_timeout_ms */
     uint64_t write_timeouts;   /* connections aborted after write_timeout_ms */
-    uint64_t request_timeouts; /* 504 */
+    uint64_t request_timeouts; /* 504 after request_timeout_ms */
     uint64_t queue_timeouts;   /* 503 after queue_timeout_ms */
     uint64_t responses[KINO_STATUS_CLASSES]; /* by the status's first digit */
     uint64_t latency_sum_us;                 /* of all in latency_us */
@@ -568,6 +631,19 @@ KINO_API int kino_worker_respond_take(struct kino_worker *worker,
 KINO_API int kino_worker_flush(struct kino_worker *worker);
 
 /**
+ * Tell the descriptor that is readable when the worker should try to take, for a host's own event
+ * loop. Once asked for, take until KINO_AGAIN each time it is readable: that makes it unreadable
+ * again, and arms it. A host that waits on nothing else needs none: kino_worker_wait is cheaper.
+ *
+ * Returns: the descriptor, 0 or more. The library's own, until kino_worker_destroy: do not read,
+ *          write or close it.
+ * Threads: the worker's own.
+ * Errors:  -errno: none could be made; of an inline worker's first call, whatever the kernel
+ *          answers to a new ring; KINO_BUSY: another thread's worker; KINO_CLOSED.
+ */
+KINO_API int kino_worker_fd(struct kino_worker *worker);
+
+/**
  * End the current kino_worker_wait or kino_worker_take, or the next one. Several before it count as
  * one.
  *
@@ -628,25 +704,107 @@ KINO_API struct kino_slice kino_request_field(const struct kino_request *request
 KINO_API int kino_request_state(const struct kino_request *request);
 
 /**
- * Answer a request. The first answer wins. It leaves without another call, except on the caller's
- * own inline loop: there it leaves when nothing is left to take, after 200 us at the next take, or
- * by a flush. Success says nothing about the client's having read it.
+ * Sleep until a request has one of these states, or is disconnected.
  *
- * response: borrowed for the call.
+ * mask:    bits of enum kino_request_state; KINO_STATE_DISCONNECTED is always meant.
+ * timeout_ms: the longest sleep; 0 does not sleep, KINO_OFF has no end.
+ * Returns: the state's bits.
+ * Threads: one that reads its body and one that writes its answer; may block. The driver of an
+ *          inline worker goes on driving its loop: requests that arrive meanwhile wait in its
+ *          queue.
+ * Errors:  KINO_INTERRUPTED; KINO_TIMED_OUT; the kernel's, as in kino_worker_try_take.
+ */
+KINO_API int kino_request_wait(struct kino_request *request, uint64_t mask, uint64_t timeout_ms);
+
+/**
+ * End the current kino_request_wait, or the next one. Several before it count as one.
+ *
+ * Threads: any that has a reference; async-signal-safe.
+ * Errors:  none: 0.
+ */
+KINO_API int kino_request_interrupt(struct kino_request *request);
+
+/**
+ * Read the next piece of a request's body, or of the raw bytes after 101. A whole body is one
+ * piece. The first call lets a client that expects it have its 100.
+ *
+ * piece:   set on 1 only; borrowed until the next call or the last release.
+ * Returns: 1: a piece; 0: the body is complete.
  * Threads: any; one at a time for one request.
- * Errors:  KINO_ANSWERED: somebody was first; KINO_INVALID: the response cannot be sent; -ENOMEM.
+ * Errors:  KINO_AGAIN: none is there yet; KINO_GONE: it broke off: the client is gone, too slow, or
+ *          sent what is no body, or the request was answered without having been read to its end.
+ */
+KINO_API int kino_request_body(struct kino_request *request, struct kino_slice *piece);
+
+/**
+ * Read the trailer fields of a chunked body, after kino_request_body returned 0. A whole body's are
+ * there from the beginning.
+ *
+ * fields:  set to the first, names in lower case; borrowed until the last release.
+ * Returns: how many there are.
+ * Threads: as kino_request_body.
+ * Errors:  KINO_AGAIN: the body is not complete.
+ */
+KINO_API int kino_request_trailers(const struct kino_request *request,
+                                   const struct kino_field **fields);
+
+/**
+ * Answer a request, or begin to. The first answer wins. It leaves without another call, except on
+ * the caller's own inline loop: there it leaves when nothing is left to take, after 200 us at the
+ * next take, or by a flush; and except with KINO_BODY_MORE, when the next piece does. Success says
+ * nothing about the client's having read it.
+ *
+ * response: borrowed for the call; for its body see there.
+ * Threads: any; one at a time for one request.
+ * Errors:  KINO_ANSWERED: somebody was first; KINO_INVALID: the response cannot be sent, or 101 was
+ *          not offered; KINO_AGAIN: interim answers have piled up; -ENOMEM. Of KINO_INVALID and
+ *          KINO_AGAIN the body stays the caller's.
  */
 KINO_API int kino_request_respond(struct kino_request *request,
                                   const struct kino_response *response);
 
 /**
+ * Write a piece of an answer that was begun with KINO_BODY_STREAM. What goes beyond an announced
+ * content-length is dropped.
+ *
+ * piece:   borrowed for the call; its bytes are copied unless it has a `done`.
+ * Threads: any; one at a time for one request.
+ * Errors:  KINO_AGAIN: the client is slower, and so much waits already: see KINO_STATE_WRITABLE;
+ *          KINO_GONE: nobody will read it; KINO_ANSWERED: somebody else answered; KINO_INVALID: no
+ *          stream was begun, or it is finished; -ENOMEM: the answer is aborted. Of KINO_AGAIN and
+ *          KINO_INVALID the piece stays the caller's.
+ */
+KINO_API int kino_request_write(struct kino_request *request, const struct kino_piece *piece);
+
+/**
+ * End a streamed answer. Where less was written than its content-length announces, the connection
+ * closes; after 101 it closes, too.
+ *
+ * trailers: borrowed for the call; sent only where the body goes out in chunks.
+ * Threads: any; one at a time for one request.
+ * Errors:  KINO_INVALID: a field cannot be sent, no stream was begun, or it is finished;
+ *          KINO_ANSWERED: somebody else answered; -ENOMEM: the answer is aborted.
+ */
+KINO_API int kino_request_finish(struct kino_request *request, const struct kino_field *trailers,
+                                 uint64_t trailer_count);
+
+/**
  * Give a request up: its connection (or a stream of its own, where the protocol has them) closes
- * without an answer to it.
+ * without an answer to it, or before the end of a streamed one.
  *
  * Threads: any.
- * Errors:  KINO_ANSWERED: somebody answered already; the answer is sent.
+ * Errors:  KINO_ANSWERED: somebody answered already, and whole; the answer is sent.
  */
 KINO_API int kino_request_abort(struct kino_request *request);
+
+/**
+ * Take a request out of what kino_worker_abort answers: it no longer belongs to the worker that
+ * took it.
+ *
+ * Threads: that worker's own.
+ * Errors:  none: 0.
+ */
+KINO_API int kino_request_detach(struct kino_request *request);
 
 /**
  * Add a reference.
@@ -658,8 +816,9 @@ KINO_API int kino_request_abort(struct kino_request *request);
 KINO_API struct kino_request *kino_request_hold(struct kino_request *request);
 
 /**
- * Drop a reference. The last one of a request without an answer answers 500. Takes no lock and
- * allocates nothing, so a garbage collector may call it; allowed after its worker and its server
+ * Drop a reference. The last one of a request without an answer answers 500, and of a streamed
+ * answer that is not finished aborts it. Takes no lock and allocates nothing, so a garbage
+ * collector may call it; allowed after its worker and its server
  * are destroyed.
  *
  * request: NULL is allowed and does nothing.

@@ -123,7 +123,7 @@ Test(access_log, there_is_one_and_it_comes_before_the_start)
     cr_assert_eq(desk_close(desk), 0);
 }
 
-TestBoth(access_log, its_descriptor_is_the_server_s_until_the_end)
+TestEach(access_log, its_descriptor_is_the_server_s_until_the_end)
 {
     const int before = count_descriptors();
     struct desk *desk = desk_create((struct kino_config){.dispatch = dispatch}, 1);
@@ -150,7 +150,7 @@ TestBoth(access_log, its_descriptor_is_the_server_s_until_the_end)
     cr_assert_eq(count_descriptors(), before);
 }
 
-TestBoth(access_log, a_path_is_opened_anew_when_it_is_asked_for)
+TestEach(access_log, a_path_is_opened_anew_when_it_is_asked_for)
 {
     struct desk *desk = desk_create((struct kino_config){.dispatch = dispatch}, 1);
     const uint64_t end = now_ms() + CLIENT_DEADLINE_MS;
@@ -176,7 +176,7 @@ TestBoth(access_log, a_path_is_opened_anew_when_it_is_asked_for)
 
 /* The log's end shows whether the child has closed its copy: it lives on while the parent's goes.
  */
-TestBoth(access_log, a_child_that_destroys_its_copy_closes_it_and_no_more)
+TestEach(access_log, a_child_that_destroys_its_copy_closes_it_and_no_more)
 {
     struct desk *desk = desk_create((struct kino_config){.dispatch = dispatch}, 1);
     struct kino_access_log access;
@@ -224,7 +224,7 @@ TestBoth(access_log, a_child_that_destroys_its_copy_closes_it_and_no_more)
     close(finish[0]);
 }
 
-TestBoth(access_log, a_start_that_failed_may_be_tried_again)
+TestEach(access_log, a_start_that_failed_may_be_tried_again)
 {
     struct desk *desk = desk_create((struct kino_config){.dispatch = dispatch}, 1);
     struct desk *holder = desk_open((struct kino_config){0}, 1, desk_echo);

@@ -29,7 +29,7 @@ enum deadline {
 static struct desk *open_with(uint64_t dispatch, enum deadline deadline, uint64_t ms,
                               kino_handler_fn handler)
 {
-    struct kino_config config = {.dispatch = dispatch};
+    struct kino_config config = {.dispatch = dispatch, .max_whole_body_bytes = KINO_OFF};
     uint64_t *const settings[] = {
         [IDLE] = &config.idle_timeout_ms,
         [HEAD] = &config.head_timeout_ms,
@@ -62,7 +62,7 @@ static void assert_let_go_with_408(struct client *client)
     cr_assert_eq(client_expect_end(client), CLIENT_ENDED);
 }
 
-TestBoth(deadlines, a_silent_client_is_let_go)
+TestEach(deadlines, a_silent_client_is_let_go)
 {
     struct desk *desk = open_with(dispatch, IDLE, SHORT_MS, desk_echo);
     const uint64_t began = now_ms();
@@ -74,7 +74,7 @@ TestBoth(deadlines, a_silent_client_is_let_go)
     cr_assert_eq(desk_close(desk), 0);
 }
 
-TestBoth(deadlines, an_idle_client_is_let_go_after_its_last_answer)
+TestEach(deadlines, an_idle_client_is_let_go_after_its_last_answer)
 {
     struct desk *desk = open_with(dispatch, IDLE, SHORT_MS, NULL);
     struct client client = client_to(desk->port);
@@ -93,7 +93,7 @@ TestBoth(deadlines, an_idle_client_is_let_go_after_its_last_answer)
     cr_assert_eq(desk_close(desk), 0);
 }
 
-TestBoth(deadlines, every_request_begins_the_idle_time_anew)
+TestEach(deadlines, every_request_begins_the_idle_time_anew)
 {
     struct desk *desk = open_with(dispatch, IDLE, LONGER_MS, desk_echo);
     struct client client = client_to(desk->port);
@@ -106,7 +106,7 @@ TestBoth(deadlines, every_request_begins_the_idle_time_anew)
     cr_assert_eq(desk_close(desk), 0);
 }
 
-TestBoth(deadlines, a_head_that_trickles_is_refused_from_its_first_byte_on)
+TestEach(deadlines, a_head_that_trickles_is_refused_from_its_first_byte_on)
 {
     static const char head[] = "GET / HTTP/1.1\r\nhost: a\r\nx: ";
     struct desk *desk = open_with(dispatch, HEAD, SHORT_MS, desk_echo);
@@ -126,7 +126,7 @@ TestBoth(deadlines, a_head_that_trickles_is_refused_from_its_first_byte_on)
     cr_assert_eq(desk_close(desk), 0);
 }
 
-TestBoth(deadlines, a_second_head_has_its_own_time)
+TestEach(deadlines, a_second_head_has_its_own_time)
 {
     struct desk *desk = open_with(dispatch, HEAD, SHORT_MS, desk_echo);
     struct client client = client_to(desk->port);
@@ -145,7 +145,7 @@ TestBoth(deadlines, a_second_head_has_its_own_time)
     cr_assert_eq(desk_close(desk), 0);
 }
 
-TestBoth(deadlines, an_incomplete_head_behind_a_request_is_refused_after_its_answer)
+TestEach(deadlines, an_incomplete_head_behind_a_request_is_refused_after_its_answer)
 {
     struct desk *desk = open_with(dispatch, HEAD, SHORT_MS, NULL);
     struct client client = client_to(desk->port);
@@ -176,7 +176,7 @@ static void assert_body_must_go_on(struct desk *desk, const char *head, const ch
     client_close(&client);
 }
 
-TestBoth(deadlines, a_body_that_falls_silent_is_refused)
+TestEach(deadlines, a_body_that_falls_silent_is_refused)
 {
     struct desk *desk = open_with(dispatch, BODY, SHORT_MS, desk_echo);
     struct client client = client_to(desk->port);
@@ -195,7 +195,7 @@ TestBoth(deadlines, a_body_that_falls_silent_is_refused)
     cr_assert_eq(desk_close(desk), 0);
 }
 
-TestBoth(deadlines, a_slow_body_that_goes_on_is_taken)
+TestEach(deadlines, a_slow_body_that_goes_on_is_taken)
 {
     struct desk *desk = open_with(dispatch, BODY, LONGER_MS, desk_echo);
     struct client client = client_to(desk->port);
@@ -211,7 +211,7 @@ TestBoth(deadlines, a_slow_body_that_goes_on_is_taken)
     cr_assert_eq(desk_close(desk), 0);
 }
 
-TestBoth(deadlines, none_counts_while_a_request_is_handled)
+TestEach(deadlines, none_counts_while_a_request_is_handled)
 {
     struct kino_config config = {
         .dispatch = dispatch,
@@ -303,7 +303,7 @@ static void answer_large(struct kino_request *request)
     cr_assert_eq(kino_request_respond(request, &response), 0);
 }
 
-TestBoth(deadlines, who_does_not_read_its_answer_is_cut_off)
+TestEach(deadlines, who_does_not_read_its_answer_is_cut_off)
 {
     struct desk *desk = open_with(dispatch, WRITE, SHORT_MS, NULL);
     struct client client = client_of_little_memory(desk->port);
@@ -322,7 +322,7 @@ TestBoth(deadlines, who_does_not_read_its_answer_is_cut_off)
     cr_assert_eq(desk_close(desk), 0);
 }
 
-TestBoth(deadlines, who_reads_slowly_gets_all_of_it)
+TestEach(deadlines, who_reads_slowly_gets_all_of_it)
 {
     struct desk *desk = open_with(dispatch, WRITE, 2 * LONGER_MS, NULL);
     struct client client = client_of_little_memory(desk->port);

@@ -59,7 +59,7 @@ static void assert_serves(uint64_t dispatch)
     cr_assert_eq(desk_close(desk), 0);
 }
 
-TestBoth(kernel, serves_without_any_optional_feature)
+TestEach(kernel, serves_without_any_optional_feature)
 {
     static const char *const without[] = {
         "defer_taskrun", "direct_descriptors", "registered_ring", "no_sqarray", "no_iowait", "all",
@@ -207,7 +207,7 @@ static int serve_in_a_child(void *context)
     return served ? 0 : 4;
 }
 
-TestBoth(kernel, a_server_is_started_after_the_fork)
+TestEach(kernel, a_server_is_started_after_the_fork)
 {
     struct desk *desk = desk_create((struct kino_config){.dispatch = dispatch}, 1);
     pid_t child;
@@ -304,7 +304,7 @@ static void assert_parent_is_undisturbed(uint64_t dispatch, bool server_first)
         _exit(destroy_copy(&copy));
     }
     cr_assert_eq(read(report[0], &byte, 1), 1);
-    cr_assert_eq(kino_request_state(copy.request), 0);
+    cr_assert_eq(desk_state(copy.request), 0);
     cr_assert_eq(desk_answer_target(copy.request), 0);
     cr_assert_eq(client_read(&busy), 200);
     cr_assert(client_has_body(&busy, "/1"));
@@ -336,13 +336,13 @@ static void assert_parent_is_undisturbed(uint64_t dispatch, bool server_first)
     close(report[1]);
 }
 
-TestBoth(kernel, a_child_that_destroys_its_copy_is_not_noticed)
+TestEach(kernel, a_child_that_destroys_its_copy_is_not_noticed)
 {
     assert_parent_is_undisturbed(dispatch, false);
     assert_parent_is_undisturbed(dispatch, true);
 }
 
-TestBoth(kernel, nor_where_descriptors_are_not_in_the_ring)
+TestEach(kernel, nor_where_descriptors_are_not_in_the_ring)
 {
     setenv("KINO_IO_WITHOUT", "direct_descriptors", 1);
     assert_parent_is_undisturbed(dispatch, false);

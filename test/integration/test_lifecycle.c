@@ -75,7 +75,7 @@ Test(lifecycle, listeners_are_numbered_and_bounded)
     cr_assert_eq(kino_server_destroy(server), 0);
 }
 
-TestBoth(lifecycle, all_listeners_are_served_by_all_loops)
+TestEach(lifecycle, all_listeners_are_served_by_all_loops)
 {
     struct kino_config config = {.dispatch = dispatch, .loops = 2};
     struct desk *desk = desk_create(config, 2);
@@ -114,7 +114,7 @@ static int hold_port(int *port)
     return fd;
 }
 
-TestBoth(lifecycle, a_port_in_use_is_named_and_may_be_tried_again)
+TestEach(lifecycle, a_port_in_use_is_named_and_may_be_tried_again)
 {
     struct desk *desk = desk_create(by(dispatch), 1);
     struct client client;
@@ -143,7 +143,7 @@ TestBoth(lifecycle, a_port_in_use_is_named_and_may_be_tried_again)
     cr_assert_eq(desk_close(desk), 0);
 }
 
-TestBoth(lifecycle, a_port_of_another_server_is_in_use)
+TestEach(lifecycle, a_port_of_another_server_is_in_use)
 {
     struct desk *first = desk_open(by(dispatch), 1, desk_echo);
     struct desk *second = desk_create(by(dispatch), 1);
@@ -155,7 +155,7 @@ TestBoth(lifecycle, a_port_of_another_server_is_in_use)
     cr_assert_eq(desk_close(first), 0);
 }
 
-TestBoth(lifecycle, a_port_is_free_at_once_for_the_next_server)
+TestEach(lifecycle, a_port_is_free_at_once_for_the_next_server)
 {
     struct desk *desk = desk_open(by(dispatch), 1, desk_echo);
     const int port = desk->port;
@@ -185,7 +185,7 @@ Test(lifecycle, an_address_of_nobody_is_named)
     desk_free(desk);
 }
 
-TestBoth(lifecycle, a_start_that_failed_forgets_no_drain)
+TestEach(lifecycle, a_start_that_failed_forgets_no_drain)
 {
     struct desk *desk = desk_create(by(dispatch), 1);
     int port;
@@ -253,7 +253,7 @@ Test(lifecycle, threads_are_named_and_deaf_and_descriptors_close_on_exec)
     cr_assert_eq(desk_close(desk), 0);
 }
 
-TestBoth(lifecycle, every_descriptor_is_given_back)
+TestEach(lifecycle, every_descriptor_is_given_back)
 {
     struct desk *desk;
     int before;
@@ -277,7 +277,7 @@ TestBoth(lifecycle, every_descriptor_is_given_back)
     }
 }
 
-TestBoth(lifecycle, many_loops_end_together)
+TestEach(lifecycle, many_loops_end_together)
 {
     struct kino_config config = {.dispatch = dispatch, .loops = 8};
 
@@ -291,7 +291,7 @@ TestBoth(lifecycle, many_loops_end_together)
 
 /* Draining */
 
-TestBoth(lifecycle, a_drain_answers_what_was_begun_and_closes_what_is_idle)
+TestEach(lifecycle, a_drain_answers_what_was_begun_and_closes_what_is_idle)
 {
     struct kino_config config = {.dispatch = dispatch, .head_timeout_ms = KINO_OFF};
     struct desk *desk = desk_open(config, 1, NULL);
@@ -333,7 +333,7 @@ TestBoth(lifecycle, a_drain_answers_what_was_begun_and_closes_what_is_idle)
 }
 
 /* SPEC.md 6. One turn of a loop need not see all that has arrived. */
-TestBoth(lifecycle, a_drain_answers_all_that_has_arrived)
+TestEach(lifecycle, a_drain_answers_all_that_has_arrived)
 {
     enum { CLIENTS = 200 };
     struct desk *desk = desk_open((struct kino_config){.dispatch = dispatch}, 1, desk_echo);
@@ -354,7 +354,7 @@ TestBoth(lifecycle, a_drain_answers_all_that_has_arrived)
     cr_assert_eq(desk_end(desk), 0);
 }
 
-TestBoth(lifecycle, a_drain_aborts_what_is_left_at_its_deadline_and_not_before)
+TestEach(lifecycle, a_drain_aborts_what_is_left_at_its_deadline_and_not_before)
 {
     struct desk *desk = desk_open(by(dispatch), 1, NULL);
     struct client busy = client_to(desk->port);
@@ -379,7 +379,7 @@ TestBoth(lifecycle, a_drain_aborts_what_is_left_at_its_deadline_and_not_before)
     cr_assert_eq(desk_end(desk), 0);
 }
 
-TestBoth(lifecycle, a_drain_without_patience_aborts_at_once)
+TestEach(lifecycle, a_drain_without_patience_aborts_at_once)
 {
     struct desk *desk = desk_open(by(dispatch), 1, NULL);
     struct client client = client_to(desk->port);
@@ -397,7 +397,7 @@ TestBoth(lifecycle, a_drain_without_patience_aborts_at_once)
     cr_assert_eq(desk_end(desk), 0);
 }
 
-TestBoth(lifecycle, the_earliest_deadline_of_several_drains_counts)
+TestEach(lifecycle, the_earliest_deadline_of_several_drains_counts)
 {
     struct desk *desk = desk_open(by(dispatch), 1, NULL);
     struct client client = client_to(desk->port);
@@ -425,7 +425,7 @@ TestBoth(lifecycle, the_earliest_deadline_of_several_drains_counts)
     cr_assert_eq(desk_end(desk), 0);
 }
 
-TestBoth(lifecycle, a_drain_before_the_start_is_remembered)
+TestEach(lifecycle, a_drain_before_the_start_is_remembered)
 {
     struct desk *desk = desk_create(by(dispatch), 1);
 
@@ -491,7 +491,7 @@ static void end_signals(struct signaller *signaller)
     signal(signaller->signal, SIG_IGN);
 }
 
-TestBoth(lifecycle, signal_handlers_may_drain)
+TestEach(lifecycle, signal_handlers_may_drain)
 {
     struct desk *desk = desk_open(by(dispatch), 1, desk_echo);
     struct client client = client_to(desk->port);
@@ -507,7 +507,7 @@ TestBoth(lifecycle, signal_handlers_may_drain)
     cr_assert_eq(desk_end(desk), 0);
 }
 
-TestBoth(lifecycle, signals_end_no_wait_of_their_own)
+TestEach(lifecycle, signals_end_no_wait_of_their_own)
 {
     struct kino_config config = {.dispatch = dispatch, .loops = 1};
     struct desk *desk = desk_open(config, 0, NULL);
@@ -588,7 +588,7 @@ static void *wait_for_drain(void *context)
     return (void *)(intptr_t)kino_server_wait(context, SOON_MS);
 }
 
-TestBoth(lifecycle, all_who_wait_learn_of_the_drain)
+TestEach(lifecycle, all_who_wait_learn_of_the_drain)
 {
     struct desk *desk = desk_open(by(dispatch), 1, desk_echo);
     pthread_t threads[3];
@@ -680,7 +680,7 @@ static void assert_serves(uint64_t dispatch, uint64_t loops, uint64_t threads)
     desk_free(desk);
 }
 
-TestBoth(lifecycle, a_callback_serves_from_one_thread_or_several)
+TestEach(lifecycle, a_callback_serves_from_one_thread_or_several)
 {
     assert_serves(dispatch, 1, 1);
     assert_serves(dispatch, 4, 4);
@@ -688,7 +688,7 @@ TestBoth(lifecycle, a_callback_serves_from_one_thread_or_several)
         assert_serves(dispatch, 2, 5);
 }
 
-TestBoth(lifecycle, a_callback_needs_a_number_of_threads_that_can_be)
+TestEach(lifecycle, a_callback_needs_a_number_of_threads_that_can_be)
 {
     struct kino_config config = {.dispatch = dispatch, .loops = 2};
     struct desk *desk = desk_create(config, 0);
@@ -702,7 +702,7 @@ TestBoth(lifecycle, a_callback_needs_a_number_of_threads_that_can_be)
     desk_free(desk);
 }
 
-TestBoth(lifecycle, a_callback_starts_what_is_not_started)
+TestEach(lifecycle, a_callback_starts_what_is_not_started)
 {
     struct desk *desk = desk_create(by(dispatch), 0);
     struct desk *other = desk_open((struct kino_config){0}, 1, desk_echo);

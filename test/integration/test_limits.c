@@ -26,7 +26,7 @@ static char body[BODY];
 
 /* Connections */
 
-TestBoth(limits, connections_past_max_connections_wait_until_one_ends)
+TestEach(limits, connections_past_max_connections_wait_until_one_ends)
 {
     struct kino_config config = {.dispatch = dispatch, .max_connections = MOST};
     struct desk *desk = desk_open(config, 1, desk_echo);
@@ -54,7 +54,7 @@ TestBoth(limits, connections_past_max_connections_wait_until_one_ends)
 
 /* Others' connections count, too: a loop that finds the limit reached when it begins must look
  * again, though none of its own will end. */
-TestBoth(limits, a_loop_that_begins_at_the_limit_accepts_later)
+TestEach(limits, a_loop_that_begins_at_the_limit_accepts_later)
 {
     struct kino_config config = {.dispatch = dispatch, .max_connections = 1, .loops = 2};
     struct desk *desk = desk_open(config, 1, desk_echo);
@@ -103,7 +103,7 @@ static void ask_often(struct client *client, int times)
     }
 }
 
-TestBoth(limits, who_asks_often_costs_no_more_memory)
+TestEach(limits, who_asks_often_costs_no_more_memory)
 {
     struct desk *desk = desk_open((struct kino_config){.dispatch = dispatch}, 1, desk_echo);
     struct client client = client_to(desk->port);
@@ -117,7 +117,7 @@ TestBoth(limits, who_asks_often_costs_no_more_memory)
     cr_assert_eq(desk_close(desk), 0);
 }
 
-TestBoth(limits, who_asks_and_does_not_read_is_answered_no_further)
+TestEach(limits, who_asks_and_does_not_read_is_answered_no_further)
 {
     struct desk *desk = desk_open((struct kino_config){.dispatch = dispatch}, 1, answer_body);
     struct client client = client_of_little_memory(desk->port);
@@ -145,7 +145,7 @@ static bool has_room(const struct client *client)
     return poll(&(struct pollfd){.fd = client->fd, .events = POLLOUT}, 1, SOME_MS) == 1;
 }
 
-TestBoth(limits, who_asks_much_more_than_may_wait_is_read_no_further)
+TestEach(limits, who_asks_much_more_than_may_wait_is_read_no_further)
 {
     struct kino_config config = {.dispatch = dispatch, .max_pipelined = 1};
     struct desk *desk = desk_open(config, 1, NULL);
@@ -191,7 +191,7 @@ static void connect_to(int fd, int port)
     cr_assert_eq(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
 }
 
-TestBoth(limits, no_descriptor_for_a_connection_pauses_accepting)
+TestEach(limits, no_descriptor_for_a_connection_pauses_accepting)
 {
     struct rlimit limit;
     struct rlimit lower;

@@ -44,7 +44,7 @@ Test(statistics, are_zero_before_the_start)
     desk_free(desk);
 }
 
-TestBoth(statistics, count_connections_and_those_open)
+TestEach(statistics, count_connections_and_those_open)
 {
     struct desk *desk =
         desk_open((struct kino_config){.dispatch = dispatch, .loops = 2}, 2, desk_echo);
@@ -65,7 +65,7 @@ TestBoth(statistics, count_connections_and_those_open)
     cr_assert_eq(desk_close(desk), 0);
 }
 
-TestBoth(statistics, count_requests_and_those_in_flight)
+TestEach(statistics, count_requests_and_those_in_flight)
 {
     struct desk *desk = desk_open((struct kino_config){.dispatch = dispatch}, 1, NULL);
     struct kino_request *requests[3];
@@ -91,7 +91,7 @@ TestBoth(statistics, count_requests_and_those_in_flight)
     cr_assert_eq(desk_close(desk), 0);
 }
 
-TestBoth(statistics, a_worker_s_abort_ends_what_is_in_flight)
+TestEach(statistics, a_worker_s_abort_ends_what_is_in_flight)
 {
     struct desk *desk = desk_open((struct kino_config){.dispatch = dispatch}, 1, NULL);
     struct client client = client_to(desk->port);
@@ -137,5 +137,54 @@ Test(statistics, count_what_waits_in_the_queue_and_for_it)
     cr_assert_eq(stats_of(desk).queued, 0);
     cr_assert_eq(kino_server_lane_depth(desk->server, 0), 0);
     client_close(&client);
+    cr_assert_eq(desk_close(desk), 0);
+}
+
+TestEach(statistics, a_late_answer_is_a_timeout_and_no_more_in_flight)
+{
+    struct desk *desk =
+        desk_open((struct kino_config){.dispatch = dispatch, .request_timeout_ms = 1}, 1, NULL);
+    struct client client = client_to(desk->port);
+    struct kino_request *request;
+
+    client_send(&client, GET("/1"));
+    request = desk_take(desk);
+    cr_assert_not_null(request);
+    cr_assert_eq(client_read(&client), 504);
+    ASSERT_BECOMES(desk, request_timeouts, 1);
+    ASSERT_BECOMES(desk, in_flight, 0);
+    cr_assert_eq(desk_answer_target(request), KINO_ANSWERED);
+    client_close(&client);
+    ASSERT_BECOMES(desk, connections_now, 0);
+    cr_assert_eq(stats_of(desk).in_flight, 0, "it is counted once");
+    cr_assert_eq(desk_close(desk), 0);
+}
+
+/* Each fact of a stream comes by itself, and the last ones may come twice. */
+TestEach(statistics, a_stream_is_in_flight_until_it_begins)
+{
+    const struct kino_response begin = {
+        .size = sizeof(begin), .status = 200, .flags = KINO_BODY_STREAM};
+    struct desk *desk = desk_open((struct kino_config){.dispatch = dispatch}, 1, NULL);
+    struct client clients[2];
+    struct kino_request *request;
+
+    for (int i = 0; i < 2; i++) {
+        clients[i] = client_to(desk->port);
+        client_send(&clients[i], GET("/1"));
+        request = desk_take(desk);
+        cr_assert_not_null(request);
+        ASSERT_BECOMES(desk, in_flight, 1);
+        cr_assert_eq(kino_request_respond(request, &begin), 0);
+        ASSERT_BECOMES(desk, in_flight, 0);
+        if (i > 0)
+            cr_assert_eq(kino_request_abort(request), 0);
+        kino_request_release(request);
+        client_wait_end(&clients[i]);
+        client_close(&clients[i]);
+    }
+    ASSERT_BECOMES(desk, connections_now, 0);
+    cr_assert_eq(stats_of(desk).in_flight, 0);
+    cr_assert_eq(stats_of(desk).requests, 2);
     cr_assert_eq(desk_close(desk), 0);
 }

@@ -63,7 +63,7 @@ static void dismiss(struct desk *desk, struct kino_worker *worker)
     cr_assert_eq(desk_end(desk), 0);
 }
 
-TestBoth(workers, are_refused_before_the_start)
+TestEach(workers, are_refused_before_the_start)
 {
     struct desk *desk = desk_create((struct kino_config){.dispatch = dispatch, .loops = 1}, 0);
     struct kino_worker *worker = NULL;
@@ -75,7 +75,7 @@ TestBoth(workers, are_refused_before_the_start)
     desk_free(desk);
 }
 
-TestBoth(workers, are_refused_with_settings_that_cannot_be)
+TestEach(workers, are_refused_with_settings_that_cannot_be)
 {
     struct kino_worker_config config = {.size = sizeof(config), .migrates = 2};
     struct desk *desk = open_alone(dispatch, 1);
@@ -87,7 +87,7 @@ TestBoth(workers, are_refused_with_settings_that_cannot_be)
     cr_assert_eq(desk_close(desk), 0);
 }
 
-TestBoth(workers, see_nothing_without_sleeping)
+TestEach(workers, see_nothing_without_sleeping)
 {
     struct desk *desk = open_alone(dispatch, 1);
     struct kino_worker *worker = hire(desk);
@@ -101,7 +101,7 @@ TestBoth(workers, see_nothing_without_sleeping)
     dismiss(desk, worker);
 }
 
-TestBoth(workers, wait_until_their_timeout_and_not_less)
+TestEach(workers, wait_until_their_timeout_and_not_less)
 {
     struct desk *desk = open_alone(dispatch, 1);
     struct kino_worker *worker = hire(desk);
@@ -118,7 +118,7 @@ TestBoth(workers, wait_until_their_timeout_and_not_less)
     dismiss(desk, worker);
 }
 
-TestBoth(workers, wait_without_taking)
+TestEach(workers, wait_without_taking)
 {
     struct desk *desk = open_alone(dispatch, 1);
     struct kino_worker *worker = hire(desk);
@@ -136,7 +136,7 @@ TestBoth(workers, wait_without_taking)
     dismiss(desk, worker);
 }
 
-TestBoth(workers, answer_and_take_the_next_in_one_call)
+TestEach(workers, answer_and_take_the_next_in_one_call)
 {
     struct desk *desk = open_alone(dispatch, 1);
     struct kino_worker *worker = hire(desk);
@@ -159,7 +159,7 @@ TestBoth(workers, answer_and_take_the_next_in_one_call)
     dismiss(desk, worker);
 }
 
-TestBoth(workers, keep_a_request_whose_answer_is_refused)
+TestEach(workers, keep_a_request_whose_answer_is_refused)
 {
     static const struct kino_response refused = {.size = sizeof(refused), .status = 20};
     struct desk *desk = open_alone(dispatch, 1);
@@ -172,7 +172,7 @@ TestBoth(workers, keep_a_request_whose_answer_is_refused)
     same = request = take(worker);
     cr_assert_eq(kino_worker_respond_take(worker, &refused, &request), KINO_INVALID);
     cr_assert_eq(request, same);
-    cr_assert_eq(kino_request_state(request), 0);
+    cr_assert_eq(desk_state(request), 0);
     cr_assert_eq(kino_worker_wait(worker, SOON_MS), 0);
     cr_assert_eq(kino_worker_respond_take(worker, &fine, &request), KINO_REQUEST);
     cr_assert_eq(kino_request_respond(request, &fine), 0);
@@ -301,7 +301,7 @@ Test(workers, by_queue_are_as_many_as_one_likes)
 
 /* Interrupts */
 
-TestBoth(workers, are_interrupted_once_however_often_they_were_told)
+TestEach(workers, are_interrupted_once_however_often_they_were_told)
 {
     struct desk *desk = open_alone(dispatch, 1);
     struct kino_worker *worker = hire(desk);
@@ -347,7 +347,7 @@ static void dawdle(int round, int most)
         ;
 }
 
-TestBoth(workers, lose_no_interrupt)
+TestEach(workers, lose_no_interrupt)
 {
     struct desk *desk = open_alone(dispatch, 1);
     struct interrupted interrupted = {0};
@@ -382,7 +382,7 @@ static void *serve_with_pauses(void *context)
 }
 
 /* The next request comes just when the worker goes to sleep, or a little earlier or later. */
-TestBoth(workers, that_fall_asleep_miss_no_request)
+TestEach(workers, that_fall_asleep_miss_no_request)
 {
     struct desk *desk = open_alone(dispatch, 1);
     struct kino_worker *worker;
@@ -474,7 +474,7 @@ Test(workers, that_are_woken_and_interrupted_leave_the_request_to_another)
 
 /* Aborting */
 
-TestBoth(workers, that_died_have_their_requests_answered)
+TestEach(workers, that_died_have_their_requests_answered)
 {
     struct desk *desk = desk_open(by(dispatch), 1, NULL);
     struct kino_worker *worker = desk->workers[0].worker;
@@ -556,7 +556,7 @@ static void *answer_late(void *context)
     }
 }
 
-TestBoth(workers, aborted_while_they_answer_send_one_answer)
+TestEach(workers, aborted_while_they_answer_send_one_answer)
 {
     struct desk *desk = desk_open(by(dispatch), 1, NULL);
     struct client client = client_to(desk->port);
@@ -716,7 +716,7 @@ Test(workers, inline_that_sleep_take_over_the_sockets_of_the_last_to_leave)
     cr_assert_eq(desk_close(desk), 0);
 }
 
-TestBoth(workers, see_the_drain_though_they_are_created_after_it)
+TestEach(workers, see_the_drain_though_they_are_created_after_it)
 {
     struct desk *desk = open_alone(dispatch, 1);
     struct kino_worker *worker;
@@ -771,7 +771,7 @@ static struct kino_worker *create_migrant(struct desk *desk)
     return worker;
 }
 
-TestBoth(workers, that_migrate_are_driven_by_several_threads_in_turn)
+TestEach(workers, that_migrate_are_driven_by_several_threads_in_turn)
 {
     struct desk *desk = open_alone(dispatch, 1);
     struct relay relay = {.desk = desk, .worker = create_migrant(desk)};
@@ -824,7 +824,7 @@ static void *go_on(void *context)
 }
 
 /* The kernel cancels what a thread began when the thread ends. */
-TestBoth(workers, that_migrate_go_on_where_a_thread_that_ended_stopped)
+TestEach(workers, that_migrate_go_on_where_a_thread_that_ended_stopped)
 {
     struct desk *desk = open_alone(dispatch, 1);
     struct kino_worker *worker = create_migrant(desk);

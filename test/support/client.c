@@ -114,6 +114,15 @@ int client_send_bytes(struct client *client, const void *data, size_t len)
     return 0;
 }
 
+size_t client_try_send(struct client *client, const void *data, size_t len, int ms)
+{
+    ssize_t sent = -1;
+
+    if (wait_for(client, POLLOUT, ms))
+        sent = send(client->fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return sent < 0 ? 0 : (size_t)sent;
+}
+
 int client_send(struct client *client, const char *text)
 {
     return client_send_bytes(client, text, strlen(text));
@@ -172,6 +181,72 @@ static const char *field(const struct client *client, const char *name)
     return NULL;
 }
 
+/* Have at least `len` bytes from offset `from` on. */
+static int receive_until(struct client *client, size_t from, size_t len)
+{
+    while (client->len - from < len) {
+        const int rc = receive(client);
+
+        if (rc <= 0)
+            return rc == CLIENT_ENDED ? CLIENT_CUT : rc;
+    }
+    return 1;
+}
+
+/* Have a line from `from` on. Returns its length without CRLF, or what went wrong. */
+static int receive_line(struct client *client, size_t from)
+{
+    for (;;) {
+        const char *start = client->data + from;
+        const char *end = memmem(start, client->len - from, "\r\n", 2);
+        int rc;
+
+        if (end)
+            return (int)(end - start);
+        rc = receive(client);
+        if (rc <= 0)
+            return rc == CLIENT_ENDED ? CLIENT_CUT : rc;
+    }
+}
+
+/* Decode chunks in place. What trailers there are come to stand behind the body, as text. */
+static int read_chunks(struct client *client)
+{
+    const size_t body = client->used;
+    size_t at = body;
+
+    client->chunks = 0;
+    for (;;) {
+        const int line = receive_line(client, at);
+        size_t size;
+        int rc;
+
+        if (line < 0)
+            return line;
+        size = strtoul(client->data + at, NULL, 16);
+        at += (size_t)line + 2;
+        if (size == 0)
+            break;
+        rc = receive_until(client, at, size + 2);
+        if (rc <= 0)
+            return rc;
+        memmove(client->data + body + client->body_len, client->data + at, size);
+        client->body_len += size;
+        client->chunks++;
+        at += size + 2;
+    }
+    client->trailers[0] = '\0';
+    for (int line; (line = receive_line(client, at)) != 0; at += (size_t)line + 2) {
+        if (line < 0)
+            return line;
+        snprintf(client->trailers + strlen(client->trailers),
+                 sizeof(client->trailers) - strlen(client->trailers), "%.*s\n", line,
+                 client->data + at);
+    }
+    client->used = at + 2;
+    return 1;
+}
+
 static int read_answer(struct client *client, bool bodiless)
 {
     char *end;
@@ -193,6 +268,14 @@ static int read_answer(struct client *client, bool bodiless)
     client->body_len = 0;
     if (sscanf(client->head, "HTTP/1.1 %3d", &status) != 1)
         return CLIENT_GARBLED;
+    if (!bodiless && !has_no_body(status) && field(client, "transfer-encoding")) {
+        const size_t body = client->used;
+        const int rc = read_chunks(client);
+
+        client->head = client->data;
+        client->body = client->data + body;
+        return rc < 0 ? rc : status;
+    }
     if (!bodiless && !has_no_body(status)) {
         const char *length = field(client, "content-length");
 

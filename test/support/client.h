@@ -36,6 +36,8 @@ struct client {
     const char *head; /* NUL-terminated, without its last empty line */
     const char *body;
     size_t body_len;
+    unsigned chunks;    /* that the body came in */
+    char trailers[256]; /* of such a body: lines, each with a newline */
 };
 
 /* On failure fd is -errno. Close it in any case. */
@@ -48,6 +50,8 @@ void client_close(struct client *client);
 /* 0 or -errno. */
 int client_send(struct client *client, const char *text);
 int client_send_bytes(struct client *client, const void *data, size_t len);
+/* Send as much of it as leaves now; 0: nothing does for so long. */
+size_t client_try_send(struct client *client, const void *data, size_t len, int ms);
 
 /* Read one answer. Returns its status or an enum client_outcome. */
 int client_read(struct client *client);

@@ -306,6 +306,11 @@ bool desk_is(const struct kino_request *request, const char *target)
     return own.len == strlen(target) && memcmp(own.data, target, own.len) == 0;
 }
 
+int desk_state(const struct kino_request *request)
+{
+    return kino_request_state(request) & ~(KINO_STATE_READABLE | KINO_STATE_WRITABLE);
+}
+
 bool desk_gets_state(const struct kino_request *request, int bits)
 {
     const uint64_t end = now_ms() + CLIENT_DEADLINE_MS;

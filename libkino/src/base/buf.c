@@ -27,6 +27,16 @@ int kn_buf_reserve(struct kn_buf *buf, size_t extra)
     return 0;
 }
 
+int kn_buf_allocate(struct kn_buf *buf, size_t cap)
+{
+    buf->data = kn_alloc(cap);
+    if (!buf->data)
+        return -ENOMEM;
+    buf->len = 0;
+    buf->cap = cap;
+    return 0;
+}
+
 int kn_buf_append(struct kn_buf *buf, const void *data, size_t len)
 {
     int rc;

@@ -16,6 +16,9 @@ struct kn_buf {
 /* Make room for `extra` more bytes behind `len`. 0 or -ENOMEM; then the buffer is as before. */
 int kn_buf_reserve(struct kn_buf *buf, size_t extra);
 
+/* Give an empty buffer, that owns nothing, exactly this capacity. 0 or -ENOMEM. */
+int kn_buf_allocate(struct kn_buf *buf, size_t cap);
+
 /* 0 or -ENOMEM; then the buffer is as before. */
 int kn_buf_append(struct kn_buf *buf, const void *data, size_t len);
 

@@ -41,4 +41,12 @@ static inline uint64_t kn_clock_after(uint64_t now, uint64_t delay)
     return delay > UINT64_MAX - now ? UINT64_MAX : now + delay;
 }
 
+/* When a wait of so many milliseconds, UINT64_MAX being endless, is over. */
+static inline uint64_t kn_clock_deadline(uint64_t timeout_ms)
+{
+    if (timeout_ms > UINT64_MAX / KN_NS_PER_MS)
+        return UINT64_MAX;
+    return kn_clock_after(kn_clock_ns(), timeout_ms * KN_NS_PER_MS);
+}
+
 #endif

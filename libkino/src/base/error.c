@@ -34,6 +34,8 @@ static const char *own_text(int result)
         return "in use: by another thread, by workers, or not stopped yet";
     case KINO_ANSWERED:
         return "the request was answered already";
+    case KINO_GONE:
+        return "the connection is closed, or the body broke off";
     case KINO_URING_MISSING:
         return "this kernel was built without io_uring: use one with CONFIG_IO_URING, Linux 6.1 or "
                "newer";

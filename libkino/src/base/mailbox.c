@@ -2,6 +2,7 @@
 #include "base/mailbox.h"
 
 #include "base/alloc.h"
+#include "base/thread.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -11,7 +12,7 @@
 /* The head of a closed mailbox. */
 static struct kn_mail closed;
 
-int kn_mailbox_create(struct kn_mailbox **out)
+int kn_mailbox_create(void *owner, struct kn_mailbox **out)
 {
     struct kn_mailbox *mailbox = kn_alloc(sizeof(*mailbox));
     int rc;
@@ -28,6 +29,8 @@ int kn_mailbox_create(struct kn_mailbox **out)
     atomic_init(&mailbox->state, KN_MAILBOX_AWAKE);
     atomic_init(&mailbox->called, false);
     atomic_init(&mailbox->refs, 1);
+    atomic_init(&mailbox->driver, 0);
+    mailbox->owner = owner;
     *out = mailbox;
     return 0;
 }
@@ -73,6 +76,24 @@ void kn_mailbox_call(struct kn_mailbox *mailbox)
 {
     atomic_store(&mailbox->called, true);
     wake(mailbox);
+}
+
+/* The number can be this thread's only if this thread entered: so the owner is not gone. */
+void *kn_mailbox_driven(struct kn_mailbox *mailbox)
+{
+    return atomic_load_explicit(&mailbox->driver, memory_order_relaxed) == kn_thread_id()
+               ? mailbox->owner
+               : NULL;
+}
+
+void kn_mailbox_enter(struct kn_mailbox *mailbox)
+{
+    atomic_store_explicit(&mailbox->driver, kn_thread_id(), memory_order_relaxed);
+}
+
+void kn_mailbox_leave(struct kn_mailbox *mailbox)
+{
+    atomic_store_explicit(&mailbox->driver, 0, memory_order_relaxed);
 }
 
 static void deliver_all(struct kn_mail *newest, void *driver)

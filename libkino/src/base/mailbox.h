@@ -30,10 +30,13 @@ struct kn_mailbox {
     _Atomic bool called;            /* the driver shall look around; likewise */
     _Atomic uint32_t refs;          /* release on drop, acquire on the last one */
     int wake_fd;                    /* an eventfd; constant */
+    void *owner;                    /* what the driver drives; constant */
+    _Atomic int driver;             /* relaxed: the driver's thread, by kn_thread_id; 0: none */
 };
 
-/* Owned by the caller: one reference. 0, or -errno of eventfd, or -ENOMEM. */
-int kn_mailbox_create(struct kn_mailbox **out);
+/* Owned by the caller: one reference. `owner` is what kn_mailbox_driven gives. 0, or -errno of
+ * eventfd, or -ENOMEM. */
+int kn_mailbox_create(void *owner, struct kn_mailbox **out);
 void kn_mailbox_hold(struct kn_mailbox *mailbox);
 void kn_mailbox_drop(struct kn_mailbox *mailbox);
 
@@ -43,7 +46,14 @@ bool kn_mailbox_post(struct kn_mailbox *mailbox, struct kn_mail *mail);
 /* Make the driver look around though there is no mail. As kn_mailbox_post. */
 void kn_mailbox_call(struct kn_mailbox *mailbox);
 
+/* What the calling thread drives here, or NULL: it is not the driver. */
+void *kn_mailbox_driven(struct kn_mailbox *mailbox);
+
 /* Driver only from here on. */
+
+/* The calling thread becomes the driver; or nobody is it any more. */
+void kn_mailbox_enter(struct kn_mailbox *mailbox);
+void kn_mailbox_leave(struct kn_mailbox *mailbox);
 
 /* Deliver what was there, oldest first. True: the driver was called. It must then look around, and
  * must not sleep before it has. */

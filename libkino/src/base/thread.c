@@ -3,6 +3,7 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <unistd.h>
 
 int kn_thread_start(pthread_t *thread, const char *name, unsigned number, void *(*run)(void *),
                     void *argument)
@@ -27,4 +28,13 @@ int kn_thread_start_named(pthread_t *thread, const char *name, void *(*run)(void
         return -rc;
     pthread_setname_np(*thread, name);
     return 0;
+}
+
+pid_t kn_thread_id(void)
+{
+    static _Thread_local pid_t number;
+
+    if (number == 0)
+        number = gettid();
+    return number;
 }

@@ -25,6 +25,8 @@ void kn_head_begin(struct kn_head *head)
     kn_buf_reset(&head->text, KEPT_TEXT_BYTES);
     head->method = (struct kn_span){0};
     head->target = (struct kn_span){0};
+    head->block_start = 0;
+    head->field_start = 0;
     head->view.field_count = 0;
 }
 
@@ -203,7 +205,6 @@ static void place_fields(struct kn_head *head)
     uint32_t flags = 0;
 
     head->view.block = (struct kino_slice){at, head->text.len - head->block_start};
-    head->view.block_hash = hash(at, head->view.block.len);
     head->view.fields = head->fields;
     for (size_t i = 0; i < head->view.field_count; i++) {
         struct kino_field *field = &head->fields[i];
@@ -396,6 +397,13 @@ int kn_head_seal(struct kn_head *head, enum kino_http_version version)
     view->scheme = (struct kino_slice){"http", 4};
     view->body = (struct kino_slice){0};
     place_fields(head);
+    view->block_hash = hash(view->block.data, view->block.len);
     status = judge_host(head, version);
     return status ? status : split_target(view);
+}
+
+void kn_head_seal_trailers(struct kn_head *head)
+{
+    if (head->view.field_count > 0)
+        place_fields(head);
 }

@@ -14,6 +14,8 @@ struct kn_limits {
     size_t max_field_bytes;
     size_t max_target_bytes;
     uint64_t max_body_bytes;
+    size_t max_chunk_line_bytes;
+    size_t max_trailer_bytes;
 };
 
 /* Method and target as offsets while `text` may still move. */
@@ -54,8 +56,10 @@ int kn_head_value(struct kn_head *head, const char *data, size_t len,
                   const struct kn_limits *limits);
 int kn_head_value_complete(struct kn_head *head);
 
-/* Fill in the view, but for body, addresses, ports, listener and arrival, and judge target and Host
- * by SPEC.md 2.2 and 2.4. */
+/* Fill in the view, but for body and its length, addresses, ports, listener and arrival, and judge
+ * target and Host by SPEC.md 2.2 and 2.4. */
 int kn_head_seal(struct kn_head *head, enum kino_http_version version);
+/* Fill in the fields of the view, where only names and values were read. */
+void kn_head_seal_trailers(struct kn_head *head);
 
 #endif

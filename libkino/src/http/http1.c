@@ -11,8 +11,6 @@ enum {
     KEPT_BODY_BYTES = 16 * 1024, /* a larger buffer is freed before the next request */
     EMPTY_LINE_BYTES_MAX = 16,
     METHOD_MAX = 64,
-    CHUNK_LINE_MAX = 1024, /* size and extensions */
-    TRAILERS_MAX = 1024,
 };
 
 static_assert(EMPTY_LINE_BYTES_MAX % 2 == 0, "what is left of it tells CR from LF");
@@ -23,9 +21,9 @@ static void enter(struct kn_http1 *http1, enum kn_http1_phase phase)
         [KN_HTTP1_IN_EMPTY_LINES] = EMPTY_LINE_BYTES_MAX,
         [KN_HTTP1_IN_UNKNOWN_METHOD] = METHOD_MAX,
         [KN_HTTP1_IN_HEAD] = http1->limits->max_head_bytes,
-        [KN_HTTP1_IN_CHUNK_LINE] = CHUNK_LINE_MAX,
+        [KN_HTTP1_IN_CHUNK_LINE] = http1->limits->max_chunk_line_bytes,
         [KN_HTTP1_IN_DATA] = SIZE_MAX,
-        [KN_HTTP1_IN_TRAILERS] = TRAILERS_MAX,
+        [KN_HTTP1_IN_TRAILERS] = http1->limits->max_trailer_bytes,
         [KN_HTTP1_AT_END] = 0,
     };
 
@@ -99,13 +97,17 @@ static int on_version_complete(llhttp_t *parser)
     return judge(of(parser), llhttp_get_http_major(parser) == 1 ? 0 : 505);
 }
 
+/* Where the fields go that are being read. */
+static struct kn_head *section(struct kn_http1 *http1)
+{
+    return http1->phase == KN_HTTP1_IN_TRAILERS ? http1->trailers : http1->head;
+}
+
 static int on_header_field(llhttp_t *parser, const char *data, size_t len)
 {
     struct kn_http1 *http1 = of(parser);
 
-    if (http1->phase == KN_HTTP1_IN_TRAILERS)
-        return 0;
-    return judge(http1, kn_head_name(http1->head, data, len, http1->limits));
+    return judge(http1, kn_head_name(section(http1), data, len, http1->limits));
 }
 
 static int on_header_field_complete(llhttp_t *parser)
@@ -114,10 +116,8 @@ static int on_header_field_complete(llhttp_t *parser)
     uint32_t known = KINO_FIELD_OTHER;
     int status;
 
-    if (http1->phase == KN_HTTP1_IN_TRAILERS)
-        return 0;
-    status = kn_head_name_complete(http1->head, http1->limits, &known);
-    if (status || known != KINO_FIELD_TRANSFER_ENCODING)
+    status = kn_head_name_complete(section(http1), http1->limits, &known);
+    if (status || known != KINO_FIELD_TRANSFER_ENCODING || http1->phase == KN_HTTP1_IN_TRAILERS)
         return judge(http1, status);
     http1->refused = '\t'; /* llhttp drops it, other servers do not know the coding then */
     return HPE_PAUSED;
@@ -127,18 +127,14 @@ static int on_header_value(llhttp_t *parser, const char *data, size_t len)
 {
     struct kn_http1 *http1 = of(parser);
 
-    if (http1->phase == KN_HTTP1_IN_TRAILERS)
-        return 0;
-    return judge(http1, kn_head_value(http1->head, data, len, http1->limits));
+    return judge(http1, kn_head_value(section(http1), data, len, http1->limits));
 }
 
 static int on_header_value_complete(llhttp_t *parser)
 {
     struct kn_http1 *http1 = of(parser);
 
-    if (http1->phase == KN_HTTP1_IN_TRAILERS)
-        return 0;
-    return judge(http1, kn_head_value_complete(http1->head));
+    return judge(http1, kn_head_value_complete(section(http1)));
 }
 
 /* What the fields say of the message's framing and of the connection. */
@@ -253,6 +249,8 @@ static int on_headers_complete(llhttp_t *parser)
     if (status)
         return judge(http1, status);
     http1->keep_alive = !framing.closes && (!is_1_0 || framing.keeps_alive);
+    http1->upgrades = parser->upgrade && !is_1_0;
+    http1->head->view.content_length = framing.is_coded ? KINO_OFF : parser->content_length;
     if (!framing.is_coded && parser->content_length == 0)
         return 0;
     http1->expects_continue = framing.expects_continue && !is_1_0;
@@ -265,7 +263,7 @@ static int on_chunk_header(llhttp_t *parser)
 {
     struct kn_http1 *http1 = of(parser);
 
-    if (parser->content_length > http1->limits->max_body_bytes - http1->body->len)
+    if (parser->content_length > http1->limits->max_body_bytes - http1->body_bytes)
         return judge(http1, 413);
     enter(http1, parser->content_length ? KN_HTTP1_IN_DATA : KN_HTTP1_IN_TRAILERS);
     return HPE_PAUSED;
@@ -275,6 +273,7 @@ static int on_body(llhttp_t *parser, const char *data, size_t len)
 {
     struct kn_http1 *http1 = of(parser);
 
+    http1->body_bytes += len;
     return judge(http1, kn_buf_append(http1->body, data, len) < 0 ? 503 : 0);
 }
 
@@ -292,8 +291,8 @@ static int on_message_complete(llhttp_t *parser)
 {
     struct kn_http1 *http1 = of(parser);
 
-    if (http1->body->len > 0)
-        http1->head->view.body = (struct kino_slice){http1->body->data, http1->body->len};
+    if (http1->phase == KN_HTTP1_IN_TRAILERS)
+        kn_head_seal_trailers(http1->trailers);
     http1->event = KN_HTTP1_DONE;
     enter(http1, KN_HTTP1_AT_END);
     return HPE_PAUSED;
@@ -324,13 +323,17 @@ void kn_http1_init(struct kn_http1 *http1, const struct kn_limits *limits)
     http1->parser.data = http1;
 }
 
-void kn_http1_begin(struct kn_http1 *http1, struct kn_head *head, struct kn_buf *body)
+void kn_http1_begin(struct kn_http1 *http1, struct kn_head *head, struct kn_buf *body,
+                    struct kn_head *trailers)
 {
     llhttp_reset(&http1->parser); /* also from the stop that it makes behind an Upgrade */
     kn_head_begin(head);
+    kn_head_begin(trailers);
     kn_buf_reset(body, KEPT_BODY_BYTES);
     http1->head = head;
     http1->body = body;
+    http1->trailers = trailers;
+    http1->body_bytes = 0;
     http1->status = 0;
     http1->awaited = 0;
     http1->refused = 0;

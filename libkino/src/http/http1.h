@@ -31,9 +31,12 @@ struct kn_http1 {
     const struct kn_limits *limits; /* borrowed; outlives the parser */
     struct kn_head *head;           /* borrowed from kn_http1_begin until DONE or REJECT */
     struct kn_buf *body;            /* likewise; body bytes are appended to it */
+    struct kn_head *trailers;       /* likewise; its fields, sealed at DONE */
     int status;                     /* after REJECT: 400 .. 599 */
+    uint64_t body_bytes;            /* so far */
     bool keep_alive;                /* after HEAD and DONE: the client wants to go on */
     bool expects_continue;          /* after HEAD: it waits for a 100 */
+    bool upgrades;                  /* after HEAD and DONE: it offers another protocol */
 
     /* The parser's own. */
     enum kn_http1_phase phase;
@@ -45,8 +48,10 @@ struct kn_http1 {
 
 void kn_http1_init(struct kn_http1 *http1, const struct kn_limits *limits);
 
-/* Begin a message. `head` and `body` are emptied and filled. */
-void kn_http1_begin(struct kn_http1 *http1, struct kn_head *head, struct kn_buf *body);
+/* Begin a message. `head`, `body` and `trailers` are emptied and filled; of `body` the caller may
+ * take away what is there, at any time. */
+void kn_http1_begin(struct kn_http1 *http1, struct kn_head *head, struct kn_buf *body,
+                    struct kn_head *trailers);
 
 /* Has any byte of the current message (leading empty lines apart) come? */
 bool kn_http1_started(const struct kn_http1 *http1);

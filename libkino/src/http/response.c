@@ -1,17 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 #include "http/response.h"
 
+#include "base/alloc.h"
 #include "http/grammar.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <time.h>
+#include <unistd.h>
 
 enum {
-    STATUS_MIN = 200,
+    STATUS_MIN = 100,
+    STATUS_SWITCHING = 101,
+    STATUS_FINAL = 200,
     STATUS_MAX = 999,
     STATUS_NO_CONTENT = 204,
     STATUS_NOT_MODIFIED = 304,
     OWN_BYTES_MAX = 256, /* status line, the library's own fields and the last empty line */
+    SIGNATURE_MAX = 256, /* of a `server` field's value */
+    CHUNK_LINE_MAX = 18, /* sixteen digits and CRLF */
+    BORROW_LEAST = 4096, /* a shorter body is copied all the same: that is cheaper */
     FIELD_EXTRA = 4,     /* ": " and CRLF */
     DECIMAL_DIGITS = 20, /* of a uint64_t */
     DATE_LEN = 29,       /* RFC 9110 5.6.7: "Sun, 06 Nov 1994 08:49:37 GMT" */
@@ -46,6 +54,10 @@ static const char *status_line(uint64_t status)
 #define LINE(status, reason) [(status) - STATUS_MIN] = "HTTP/1.1 " #status " " reason "\r\n"
     /* The registry of RFC 9110 16.2.1. */
     static const char *const lines[] = {
+        LINE(100, "Continue"),
+        LINE(101, "Switching Protocols"),
+        LINE(102, "Processing"),
+        LINE(103, "Early Hints"),
         LINE(200, "OK"),
         LINE(201, "Created"),
         LINE(202, "Accepted"),
@@ -174,6 +186,8 @@ enum meaning {
     SERVER,
     CONNECTION,
     CONTENT_LENGTH,
+    TRAILER,
+    UPGRADE,
 };
 
 static enum meaning meaning_of(struct kino_slice name)
@@ -184,7 +198,9 @@ static enum meaning meaning_of(struct kino_slice name)
     case 6:
         return kn_slice_is(name, "server") ? SERVER : PLAIN;
     case 7:
-        return kn_slice_is(name, "trailer") || kn_slice_is(name, "upgrade") ? DROPPED : PLAIN;
+        if (kn_slice_is(name, "trailer"))
+            return TRAILER;
+        return kn_slice_is(name, "upgrade") ? UPGRADE : PLAIN;
     case 10:
         if (kn_slice_is(name, "connection"))
             return CONNECTION;
@@ -200,10 +216,13 @@ static enum meaning meaning_of(struct kino_slice name)
     }
 }
 
-/* What the caller's fields ask for. */
+/* What the caller's fields ask for, and which of them are let through. */
 struct wishes {
+    bool takes_trailer; /* in: one may be announced */
+    bool takes_upgrade; /* in: it is what the answer is about */
     bool has_date;
     bool has_server;
+    bool has_upgrade;
     bool closes;
     bool has_length;
     uint64_t length;
@@ -259,6 +278,14 @@ static bool asks_to_close(struct kino_slice list)
     return false;
 }
 
+static char *put_line(char *at, const struct kino_field *field)
+{
+    at = put(at, field->name.data, field->name.len);
+    at = put(at, ": ", 2);
+    at = put(at, field->value.data, field->value.len);
+    return put(at, "\r\n", 2);
+}
+
 /* Returns where the next field goes, or NULL if this one cannot be sent. */
 static char *put_field(char *at, const struct kino_field *field, struct wishes *wishes)
 {
@@ -281,97 +308,358 @@ static char *put_field(char *at, const struct kino_field *field, struct wishes *
     case SERVER:
         wishes->has_server = true;
         break;
+    case TRAILER:
+        if (!wishes->takes_trailer)
+            return at;
+        break;
+    case UPGRADE:
+        if (!wishes->takes_upgrade)
+            return at;
+        wishes->has_upgrade = true;
+        break;
     case PLAIN:
         break;
     }
-    at = put(at, field->name.data, field->name.len);
-    at = put(at, ": ", 2);
-    at = put(at, field->value.data, field->value.len);
-    return put(at, "\r\n", 2);
+    return put_line(at, field);
 }
 
-/* An upper bound of what is appended. False: more than can be. */
-static bool bound(const struct kino_response *response, size_t *bytes)
+/* Returns where the next thing goes, or NULL if a field cannot be sent. */
+static char *put_fields(char *at, const struct kino_response *response, struct wishes *wishes)
 {
-    if (__builtin_add_overflow(response->body.len, (size_t)OWN_BYTES_MAX, bytes))
-        return false;
     for (uint64_t i = 0; i < response->field_count; i++) {
-        const struct kino_field *field = &response->fields[i];
+        at = put_field(at, &response->fields[i], wishes);
+        if (!at)
+            return NULL;
+    }
+    return at;
+}
 
-        if (__builtin_add_overflow(*bytes, field->name.len, bytes) ||
-            __builtin_add_overflow(*bytes, field->value.len, bytes) ||
+/* An upper bound of what `extra` bytes and the fields take. False: more than can be. */
+static bool bound(const struct kino_field *fields, uint64_t count, size_t extra, size_t *bytes)
+{
+    *bytes = extra;
+    for (uint64_t i = 0; i < count; i++) {
+        if (__builtin_add_overflow(*bytes, fields[i].name.len, bytes) ||
+            __builtin_add_overflow(*bytes, fields[i].value.len, bytes) ||
             __builtin_add_overflow(*bytes, (size_t)FIELD_EXTRA, bytes))
             return false;
     }
     return true;
 }
 
-/* Where no body follows, a length is announced only if it is known to be what GET's would be. */
-static bool announces_length(const struct kino_response *response, const struct kn_framing *framing,
-                             const struct wishes *wishes)
+/* Parts of a body */
+
+static void end_head(struct kn_chain *out, struct kn_buf *end, const char *at)
 {
-    switch (response->status) {
-    case STATUS_NO_CONTENT:
-        return false;
-    case STATUS_NOT_MODIFIED:
-        return wishes->has_length;
-    default:
-        return !framing->is_head || wishes->has_length || response->body.data;
-    }
+    const size_t before = end->len;
+
+    end->len = (size_t)(at - end->data);
+    kn_chain_grown(out, before);
 }
 
-int kn_response_write(struct kn_buf *out, const struct kino_response *response,
-                      struct kn_framing *framing)
+static int read_payload(uint64_t flags, uint64_t descriptor, struct kn_payload *payload)
 {
-    const uint64_t status = response->status;
-    const bool has_body =
-        !framing->is_head && status != STATUS_NO_CONTENT && status != STATUS_NOT_MODIFIED;
-    struct wishes wishes = {0};
-    uint64_t length;
-    size_t bytes;
-    bool keep_alive;
-    char *at;
-
-    if (status < STATUS_MIN || status > STATUS_MAX || response->flags != 0)
+    payload->is_file = flags & KINO_BODY_FILE;
+    if (!payload->is_file) {
+        payload->length = payload->data.len;
+        return 0;
+    }
+    if (descriptor > INT_MAX || payload->offset > INT64_MAX ||
+        payload->length > INT64_MAX - payload->offset)
         return KINO_INVALID;
-    if (!bound(response, &bytes) || kn_buf_reserve(out, bytes) < 0)
-        return -ENOMEM;
-
-    at = put_status_line(out->data + out->len, status);
-    for (uint64_t i = 0; i < response->field_count; i++) {
-        at = put_field(at, &response->fields[i], &wishes);
-        if (!at)
-            return KINO_INVALID;
-    }
-    length = wishes.has_length ? wishes.length : response->body.len;
-    keep_alive = framing->keep_alive && !wishes.closes;
-    if (has_body && length > response->body.len)
-        keep_alive = false; /* the client awaits bytes that never come */
-
-    if (!wishes.has_date)
-        at = put_date(at);
-    if (!wishes.has_server)
-        at = put_text(at, "server: kino\r\n");
-    if (announces_length(response, framing, &wishes)) {
-        at = put_text(at, "content-length: ");
-        at = put_decimal(at, length);
-        at = put_text(at, "\r\n");
-    }
-    if (!keep_alive)
-        at = put_text(at, "connection: close\r\n");
-    else if (framing->version == KINO_HTTP_1_0)
-        at = put_text(at, "connection: keep-alive\r\n");
-    at = put_text(at, "\r\n");
-    if (has_body)
-        at =
-            put(at, response->body.data, length < response->body.len ? length : response->body.len);
-
-    out->len = (size_t)(at - out->data);
-    framing->keep_alive = keep_alive;
+    payload->descriptor = (int)descriptor;
     return 0;
 }
 
-int kn_response_write_error(struct kn_buf *out, unsigned status, unsigned retry_after_s,
+int kn_payload_of_response(const struct kino_response *response, struct kn_payload *out)
+{
+    const uint64_t known = KINO_BODY_FILE | KINO_BODY_MORE | KINO_BODY_STREAM;
+
+    if (response->flags & ~known)
+        return KINO_INVALID;
+    *out = (struct kn_payload){
+        .data = response->body,
+        .offset = response->offset,
+        .length = response->length,
+        .done = response->done,
+        .context = response->done_context,
+    };
+    return read_payload(response->flags, response->descriptor, out);
+}
+
+int kn_payload_of_piece(const struct kino_piece *piece, struct kn_payload *out)
+{
+    const uint64_t known = KINO_BODY_FILE | KINO_BODY_MORE;
+
+    if (piece->flags & ~known)
+        return KINO_INVALID;
+    *out = (struct kn_payload){
+        .data = piece->data,
+        .offset = piece->offset,
+        .length = piece->length,
+        .done = piece->done,
+        .context = piece->done_context,
+    };
+    return read_payload(piece->flags, piece->descriptor, out);
+}
+
+void kn_payload_return(const struct kn_payload *payload)
+{
+    if (payload->done)
+        payload->done(payload->context);
+    else if (payload->is_file)
+        close(payload->descriptor);
+}
+
+/* Is it sent from where it is? */
+static bool is_lent(const struct kn_payload *payload, uint64_t len)
+{
+    return payload->is_file || (payload->done && len >= BORROW_LEAST);
+}
+
+static int add_payload(struct kn_chain *out, const struct kn_payload *payload, uint64_t len)
+{
+    int rc;
+
+    if (len == 0) {
+        kn_payload_return(payload);
+        return 0;
+    }
+    if (payload->is_file)
+        rc = kn_chain_add_file(out, payload->descriptor, payload->offset, len, payload->done,
+                               payload->context);
+    else if (is_lent(payload, len))
+        rc = kn_chain_borrow(out, (struct kino_slice){payload->data.data, (size_t)len},
+                             payload->done, payload->context);
+    else
+        rc = kn_chain_append(out, payload->data.data, (size_t)len);
+    if (rc < 0 || !is_lent(payload, len))
+        kn_payload_return(payload);
+    return rc;
+}
+
+static int add_chunk(struct kn_chain *out, const struct kn_payload *payload)
+{
+    static const char digits[] = "0123456789abcdef";
+    char line[CHUNK_LINE_MAX];
+    size_t first = sizeof(line) - 2;
+    uint64_t len = payload->length;
+    int rc;
+
+    if (len == 0) /* would be the last chunk */
+        return add_payload(out, payload, 0);
+    memcpy(line + first, "\r\n", 2);
+    for (; len > 0; len /= 16)
+        line[--first] = digits[len % 16];
+    rc = kn_chain_append(out, line + first, sizeof(line) - first);
+    if (rc < 0) {
+        kn_payload_return(payload);
+        return rc;
+    }
+    rc = add_payload(out, payload, payload->length);
+    return rc < 0 ? rc : kn_chain_append(out, "\r\n", 2);
+}
+
+int kn_response_write_body(struct kn_chain *out, const struct kn_payload *payload,
+                           struct kn_framing *framing)
+{
+    uint64_t len = payload->length;
+    int rc;
+
+    switch (framing->coding) {
+    case KN_CODING_CHUNKED:
+        return add_chunk(out, payload);
+    case KN_CODING_LENGTH:
+        if (len > framing->left)
+            len = framing->left;
+        rc = add_payload(out, payload, len);
+        if (rc == 0)
+            framing->left -= len;
+        return rc;
+    case KN_CODING_NONE:
+        return add_payload(out, payload, 0);
+    default:
+        return add_payload(out, payload, len);
+    }
+}
+
+int kn_response_finish(struct kn_chain *out, const struct kino_field *trailers, uint64_t count,
+                       struct kn_framing *framing)
+{
+    struct kn_buf *end;
+    size_t bytes;
+    char *at;
+
+    for (uint64_t i = 0; i < count; i++)
+        if (!kn_is_token(trailers[i].name) || !is_field_value(trailers[i].value) ||
+            meaning_of(trailers[i].name) != PLAIN)
+            return KINO_INVALID;
+    if (framing->coding != KN_CODING_CHUNKED)
+        return 0;
+    end = kn_chain_end(out);
+    if (!end || !bound(trailers, count, CHUNK_LINE_MAX, &bytes) || kn_buf_reserve(end, bytes) < 0)
+        return -ENOMEM;
+    at = put_text(end->data + end->len, "0\r\n");
+    for (uint64_t i = 0; i < count; i++)
+        at = put_line(at, &trailers[i]);
+    end_head(out, end, put_text(at, "\r\n"));
+    return 0;
+}
+
+/* Whole answers */
+
+static bool may_have_body(const struct kino_response *response, const struct kn_framing *framing)
+{
+    return !framing->is_head && response->status != STATUS_NO_CONTENT &&
+           response->status != STATUS_NOT_MODIFIED;
+}
+
+/* Decide how the body's end is told, and whether the connection may go on after it. */
+static void choose_coding(const struct kino_response *response, const struct kn_payload *payload,
+                          const struct wishes *wishes, struct kn_framing *framing)
+{
+    const bool is_stream = response->flags & KINO_BODY_STREAM;
+
+    if (wishes->closes)
+        framing->keep_alive = false;
+    framing->left = wishes->has_length ? wishes->length : payload->length;
+    if (!may_have_body(response, framing)) {
+        framing->coding = KN_CODING_NONE;
+    } else if (!is_stream || wishes->has_length) {
+        framing->coding = KN_CODING_LENGTH;
+        if (!is_stream && framing->left > payload->length)
+            framing->keep_alive = false; /* the client awaits bytes that never come */
+    } else if (framing->version == KINO_HTTP_1_0) {
+        framing->coding = KN_CODING_CLOSE;
+        framing->keep_alive = false;
+    } else {
+        framing->coding = KN_CODING_CHUNKED;
+    }
+}
+
+/* Where no body follows, a length is announced only if it is known to be what GET's would be. */
+static bool announces_length(const struct kino_response *response, const struct kn_payload *payload,
+                             const struct kn_framing *framing, const struct wishes *wishes)
+{
+    const bool is_stream = response->flags & KINO_BODY_STREAM;
+
+    if (response->status == STATUS_NO_CONTENT)
+        return false;
+    if (framing->coding == KN_CODING_LENGTH || wishes->has_length)
+        return true;
+    return framing->is_head && response->status != STATUS_NOT_MODIFIED && !is_stream &&
+           (payload->is_file || payload->data.data);
+}
+
+static char *put_own_fields(char *at, const struct kino_response *response,
+                            const struct kn_payload *payload, const struct kn_framing *framing,
+                            const struct wishes *wishes)
+{
+    if (!wishes->has_date)
+        at = put_date(at);
+    if (!wishes->has_server && framing->signature)
+        at = put(at, framing->signature->line, framing->signature->len);
+    if (announces_length(response, payload, framing, wishes)) {
+        at = put_text(at, "content-length: ");
+        at = put_decimal(at, framing->left);
+        at = put_text(at, "\r\n");
+    } else if (framing->coding == KN_CODING_CHUNKED) {
+        at = put_text(at, "transfer-encoding: chunked\r\n");
+    }
+    if (!framing->keep_alive)
+        at = put_text(at, "connection: close\r\n");
+    else if (framing->version == KINO_HTTP_1_0)
+        at = put_text(at, "connection: keep-alive\r\n");
+    return put_text(at, "\r\n");
+}
+
+/* Room for a head, and for `extra` bytes behind it: one growth at most. NULL: out of memory. */
+static struct kn_buf *reserve_head(struct kn_chain *out, const struct kino_response *response,
+                                   uint64_t extra)
+{
+    struct kn_buf *end = kn_chain_end(out);
+    size_t bytes;
+
+    if (!end ||
+        !bound(response->fields, response->field_count, OWN_BYTES_MAX + SIGNATURE_MAX, &bytes) ||
+        __builtin_add_overflow(bytes, extra, &bytes) || kn_buf_reserve(end, bytes) < 0)
+        return NULL;
+    return end;
+}
+
+/* RFC 9110 15.2.2: what stands behind it is another protocol's. */
+static int write_switching(struct kn_chain *out, const struct kino_response *response,
+                           const struct kn_payload *payload, struct kn_framing *framing)
+{
+    struct wishes wishes = {.takes_upgrade = true};
+    struct kn_buf *end;
+    char *at;
+
+    if (!framing->upgrade)
+        return KINO_INVALID;
+    end = reserve_head(out, response, 0);
+    if (!end) {
+        kn_payload_return(payload);
+        return -ENOMEM;
+    }
+    at = put_status_line(end->data + end->len, response->status);
+    at = put_fields(at, response, &wishes);
+    if (!at || !wishes.has_upgrade)
+        return KINO_INVALID;
+    at = put_text(at, "connection: upgrade\r\n\r\n");
+    end_head(out, end, at);
+    framing->coding = KN_CODING_RAW;
+    framing->keep_alive = false;
+    return kn_response_write_body(out, payload, framing);
+}
+
+int kn_response_write(struct kn_chain *out, const struct kino_response *response,
+                      const struct kn_payload *payload, struct kn_framing *framing)
+{
+    struct wishes wishes = {.takes_trailer = response->flags & KINO_BODY_STREAM};
+    struct kn_buf *end;
+    char *at;
+
+    if (response->status == STATUS_SWITCHING)
+        return write_switching(out, response, payload, framing);
+    if (response->status < STATUS_FINAL || response->status > STATUS_MAX)
+        return KINO_INVALID;
+    end = reserve_head(out, response, is_lent(payload, payload->length) ? 0 : payload->length);
+    if (!end) {
+        kn_payload_return(payload);
+        return -ENOMEM;
+    }
+    at = put_status_line(end->data + end->len, response->status);
+    at = put_fields(at, response, &wishes);
+    if (!at)
+        return KINO_INVALID;
+    choose_coding(response, payload, &wishes, framing);
+    at = put_own_fields(at, response, payload, framing, &wishes);
+    end_head(out, end, at);
+    return kn_response_write_body(out, payload, framing);
+}
+
+int kn_response_write_interim(struct kn_chain *out, const struct kino_response *response)
+{
+    struct wishes wishes = {0};
+    struct kn_buf *end;
+    char *at;
+
+    if (response->status < STATUS_MIN || response->status >= STATUS_FINAL ||
+        response->status == STATUS_SWITCHING)
+        return KINO_INVALID;
+    end = reserve_head(out, response, 0);
+    if (!end)
+        return -ENOMEM;
+    at = put_status_line(end->data + end->len, response->status);
+    at = put_fields(at, response, &wishes);
+    if (!at)
+        return KINO_INVALID;
+    end_head(out, end, put_text(at, "\r\n"));
+    return 0;
+}
+
+int kn_response_write_error(struct kn_chain *out, unsigned status, unsigned retry_after_s,
                             struct kn_framing *framing)
 {
     static const char type[] = "text/plain; charset=utf-8";
@@ -388,8 +676,46 @@ int kn_response_write_error(struct kn_buf *out, unsigned status, unsigned retry_
         .status = status,
         .fields = fields,
         .field_count = retry_after_s ? 2 : 1,
-        .body = {text, strlen(text)},
     };
+    const struct kn_payload payload = {.data = {text, strlen(text)}, .length = strlen(text)};
 
-    return kn_response_write(out, &response, framing);
+    return kn_response_write(out, &response, &payload, framing);
+}
+
+/* The server's name */
+
+int kn_signature_create(struct kino_slice value, struct kn_signature **out)
+{
+    static const char name[] = "kino";
+    static const char field[] = "server: ";
+    struct kn_signature *signature;
+    char *at;
+
+    if (!value.data)
+        value = (struct kino_slice){name, sizeof(name) - 1};
+    if (value.len > SIGNATURE_MAX - sizeof(field) - 2 || !is_field_value(value))
+        return KINO_INVALID;
+    signature = kn_alloc_zeroed(sizeof(*signature) + sizeof(field) + value.len + 2);
+    if (!signature)
+        return -ENOMEM;
+    atomic_init(&signature->refs, 1);
+    if (value.len > 0) {
+        at = put_text(signature->line, field);
+        at = put(at, value.data, value.len);
+        at = put(at, "\r\n", 2);
+        signature->len = (size_t)(at - signature->line);
+    }
+    *out = signature;
+    return 0;
+}
+
+void kn_signature_hold(struct kn_signature *signature)
+{
+    atomic_fetch_add_explicit(&signature->refs, 1, memory_order_relaxed);
+}
+
+void kn_signature_drop(struct kn_signature *signature)
+{
+    if (signature && atomic_fetch_sub_explicit(&signature->refs, 1, memory_order_acq_rel) == 1)
+        kn_free(signature);
 }

@@ -2,26 +2,84 @@
 #ifndef KN_HTTP_RESPONSE_H
 #define KN_HTTP_RESPONSE_H
 
-#include "base/buf.h"
+#include "base/chain.h"
 #include "kino.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
-/* What the request and its connection ask of an answer. */
-struct kn_framing {
-    uint32_t version; /* of the request, enum kino_http_version */
-    bool is_head;     /* the request's method is HEAD */
-    bool keep_alive;  /* in: the connection may go on; out: it goes on after this answer */
+/* How the end of a body is told to the client. */
+enum kn_coding {
+    KN_CODING_NONE,    /* there is no body: what is written goes nowhere */
+    KN_CODING_LENGTH,  /* by content-length */
+    KN_CODING_CHUNKED, /* by a last chunk */
+    KN_CODING_CLOSE,   /* by the end of the connection */
+    KN_CODING_RAW,     /* likewise; after 101 */
 };
 
-/* Append a whole HTTP/1 answer, head and body, to `out`, as kino.h says of struct kino_response.
- * Any thread. 0, KINO_INVALID or -ENOMEM; then `out` and `framing` are as before. */
-int kn_response_write(struct kn_buf *out, const struct kino_response *response,
-                      struct kn_framing *framing);
+/* The `server` field as it is sent, with CRLF, or empty. Shared and counted: an answer may be
+ * written when its server is gone. */
+struct kn_signature {
+    _Atomic uint32_t refs; /* release on drop, acquire on the last one */
+    size_t len;
+    char line[];
+};
+
+/* Owned: one reference. `value` absent: the library's name; empty: no field. 0; -ENOMEM;
+ * KINO_INVALID: not a field value. */
+int kn_signature_create(struct kino_slice value, struct kn_signature **out);
+void kn_signature_hold(struct kn_signature *signature);
+void kn_signature_drop(struct kn_signature *signature);
+
+/* What the request and its connection ask of an answer, and how its body goes on. */
+struct kn_framing {
+    const struct kn_signature *signature; /* borrowed; NULL: no `server` field */
+    uint32_t version;                     /* of the request, enum kino_http_version */
+    bool is_head;                         /* the request's method is HEAD */
+    bool upgrade;                         /* 101 is allowed */
+    bool keep_alive;       /* in: the connection may go on; out: it goes on after this answer */
+    enum kn_coding coding; /* out */
+    uint64_t left;         /* out, LENGTH: bytes that are still announced */
+};
+
+/* A body or a part of it: bytes, or a file's. What kino.h says of `done` holds. */
+struct kn_payload {
+    struct kino_slice data; /* its length is a file's, too */
+    bool is_file;
+    int descriptor;
+    uint64_t offset;
+    uint64_t length;
+    kino_done_fn done;
+    void *context;
+};
+
+/* Is what a caller passed sendable as a body? 0 or KINO_INVALID. */
+int kn_payload_of_response(const struct kino_response *response, struct kn_payload *out);
+int kn_payload_of_piece(const struct kino_piece *piece, struct kn_payload *out);
+/* Be done with it unsent. */
+void kn_payload_return(const struct kn_payload *payload);
+
+/* Append a final answer to `out`, as kino.h says of struct kino_response: the head, and as much of
+ * the body as is there. Takes over the payload, but not with KINO_INVALID. Any thread. 0;
+ * KINO_INVALID, and `out` and `framing` are as before; -ENOMEM, and `out` is spoiled. */
+int kn_response_write(struct kn_chain *out, const struct kino_response *response,
+                      const struct kn_payload *payload, struct kn_framing *framing);
+
+/* Append an interim answer, of 1xx but 101. 0, KINO_INVALID or -ENOMEM, likewise. */
+int kn_response_write_interim(struct kn_chain *out, const struct kino_response *response);
+
+/* Append a further part of a body. Takes over the payload. 0 or -ENOMEM, after which the answer
+ * cannot go on. */
+int kn_response_write_body(struct kn_chain *out, const struct kn_payload *payload,
+                           struct kn_framing *framing);
+
+/* Append what ends a body. 0; KINO_INVALID: a trailer cannot be sent; -ENOMEM. */
+int kn_response_finish(struct kn_chain *out, const struct kino_field *trailers, uint64_t count,
+                       struct kn_framing *framing);
 
 /* Append an answer of the library's own: status line, short text body, connection: close unless
  * framing->keep_alive; a Retry-After of `retry_after_s` seconds unless it is 0. 0 or -ENOMEM. */
-int kn_response_write_error(struct kn_buf *out, unsigned status, unsigned retry_after_s,
+int kn_response_write_error(struct kn_chain *out, unsigned status, unsigned retry_after_s,
                             struct kn_framing *framing);
 
 #endif

@@ -6,6 +6,7 @@
 #include <liburing.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 enum {
     KN_IO_ENTRIES = 512,         /* of the submission queue */
@@ -68,6 +69,12 @@ void kn_io_poll(struct kn_io *io, struct kn_op *op, int fd);             /* mult
 void kn_io_receive(struct kn_io *io, struct kn_op *op, struct kn_file file); /* multishot */
 void kn_io_send(struct kn_io *io, struct kn_op *op, struct kn_file file, const char *data,
                 size_t len);
+/* `message` and what it names are borrowed until the completion. */
+void kn_io_send_vectors(struct kn_io *io, struct kn_op *op, struct kn_file file,
+                        const struct msghdr *message);
+/* From a descriptor of the process, a regular file's. */
+void kn_io_read(struct kn_io *io, struct kn_op *op, int descriptor, char *data, size_t len,
+                uint64_t offset);
 void kn_io_shutdown(struct kn_io *io, struct kn_op *op, struct kn_file file);
 void kn_io_close(struct kn_io *io, struct kn_op *op, struct kn_file file);
 /* Make an operation in flight end soon; it completes as it would, or with -ECANCELED. */

@@ -233,6 +233,28 @@ void kn_io_send(struct kn_io *io, struct kn_op *op, struct kn_file file, const c
     set_owner(sqe, op, file);
 }
 
+void kn_io_send_vectors(struct kn_io *io, struct kn_op *op, struct kn_file file,
+                        const struct msghdr *message)
+{
+    struct io_uring_sqe *sqe = reserve(io, op);
+
+    if (!sqe)
+        return;
+    io_uring_prep_sendmsg(sqe, file.index, message, MSG_NOSIGNAL);
+    set_owner(sqe, op, file);
+}
+
+void kn_io_read(struct kn_io *io, struct kn_op *op, int descriptor, char *data, size_t len,
+                uint64_t offset)
+{
+    struct io_uring_sqe *sqe = reserve(io, op);
+
+    if (!sqe)
+        return;
+    io_uring_prep_read(sqe, descriptor, data, (unsigned)len, offset);
+    io_uring_sqe_set_data(sqe, op);
+}
+
 void kn_io_shutdown(struct kn_io *io, struct kn_op *op, struct kn_file file)
 {
     struct io_uring_sqe *sqe = reserve(io, op);

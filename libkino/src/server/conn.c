@@ -17,24 +17,45 @@ const struct kino_config *kn_conn_config(const struct kn_conn *conn)
     return &conn->loop->server->config;
 }
 
-static void arm_timer(struct kn_conn *conn)
+void kn_conn_arm(struct kn_conn *conn)
 {
-    const uint64_t read = conn->read_deadline_ms;
-    const uint64_t write = conn->write_deadline_ms;
+    uint64_t earliest = conn->read_deadline_ms;
 
-    kn_timer_set(&conn->loop->wheel, &conn->timer, read < write ? read : write);
+    if (conn->write_deadline_ms < earliest)
+        earliest = conn->write_deadline_ms;
+    if (conn->answer_deadline_ms < earliest)
+        earliest = conn->answer_deadline_ms;
+    kn_timer_set(&conn->loop->wheel, &conn->timer, earliest);
+}
+
+uint64_t kn_conn_rate_deadline(uint64_t since_ms, uint64_t bytes, uint64_t rate, uint64_t grace_ms)
+{
+    uint64_t earned_ms;
+
+    if (rate == KINO_OFF)
+        return UINT64_MAX;
+    earned_ms = bytes > UINT64_MAX / 1000 ? UINT64_MAX : bytes * 1000 / rate;
+    return kn_clock_after(since_ms, earned_ms > grace_ms ? earned_ms : grace_ms);
 }
 
 void kn_conn_set_read_deadline(struct kn_conn *conn, uint64_t delay_ms)
 {
     conn->read_deadline_ms = kn_clock_after(conn->loop->now_ms, delay_ms);
-    arm_timer(conn);
+    kn_conn_arm(conn);
 }
 
 void kn_conn_set_write_deadline(struct kn_conn *conn, uint64_t delay_ms)
 {
     conn->write_deadline_ms = kn_clock_after(conn->loop->now_ms, delay_ms);
-    arm_timer(conn);
+    kn_conn_arm(conn);
+}
+
+void kn_conn_await(struct kn_conn *conn, const struct kino_request *request)
+{
+    if (request->due_ms >= conn->answer_deadline_ms)
+        return;
+    conn->answer_deadline_ms = request->due_ms;
+    kn_conn_arm(conn);
 }
 
 void kn_conn_mark_dirty(struct kn_conn *conn)
@@ -46,7 +67,7 @@ void kn_conn_mark_dirty(struct kn_conn *conn)
 void kn_conn_tell(struct kn_list *list, uint32_t state)
 {
     for (struct kn_list *link = list->next; link != list; link = link->next)
-        atomic_fetch_or(&kn_container_of(link, struct kino_request, order)->state, state);
+        kn_exchange_tell(kn_container_of(link, struct kino_request, order), state);
 }
 
 static void on_end(struct kn_op *op, const struct kn_completion *completion)
@@ -67,10 +88,18 @@ static void on_end(struct kn_op *op, const struct kn_completion *completion)
     kn_io_closed(&loop->io, conn->file);
     kn_list_remove(&conn->link);
     kn_buf_deinit(&conn->pending);
-    kn_buf_deinit(&conn->out);
-    kn_buf_deinit(&conn->sending);
+    kn_chain_reset(&conn->out, 0);
+    kn_chain_reset(&conn->sending, 0);
     kn_free(conn);
     kn_loop_conn_closed(loop);
+}
+
+static void give_up_requests(struct kn_conn *conn)
+{
+    kn_conn_forget_all(conn, &conn->order);
+    kn_conn_forget_all(conn, &conn->held);
+    if (conn->reading)
+        kn_loop_recycle(conn->loop, kn_conn_end_reading(conn));
 }
 
 static void begin_close(struct kn_conn *conn)
@@ -80,12 +109,7 @@ static void begin_close(struct kn_conn *conn)
     kn_list_remove(&conn->starved);
     kn_timer_remove(&conn->timer);
     conn->timer.deadline_ms = UINT64_MAX;
-    if (conn->reading)
-        kn_loop_recycle(conn->loop, conn->reading);
-    conn->reading = NULL;
-    conn->in_body = false;
-    kn_conn_forget_all(conn, &conn->order);
-    kn_conn_forget_all(conn, &conn->held);
+    give_up_requests(conn);
     if (conn->receiving)
         kn_io_cancel(&conn->loop->io, &conn->receive_op);
     if (conn->send_busy)
@@ -107,12 +131,12 @@ void kn_conn_abandon(struct kn_conn *conn)
 {
     if (!conn->closing) {
         conn->closing = true;
+        give_up_requests(conn);
         kn_timer_remove(&conn->timer);
-        kn_conn_forget_all(conn, &conn->order);
-        kn_conn_forget_all(conn, &conn->held);
-        if (conn->reading)
-            kn_loop_recycle(conn->loop, conn->reading);
     }
+    kn_chain_reset(&conn->out, 0);
+    if (!conn->send_busy)
+        kn_chain_reset(&conn->sending, 0);
     kn_list_remove(&conn->link);
     if (!conn->file.direct)
         close(conn->file.index);
@@ -125,15 +149,47 @@ void kn_conn_drain(struct kn_conn *conn)
     kn_conn_mark_dirty(conn);
 }
 
+static struct kino_request *find_late(struct kn_conn *conn)
+{
+    for (struct kn_list *link = conn->order.next; link != &conn->order; link = link->next) {
+        struct kino_request *request = kn_container_of(link, struct kino_request, order);
+
+        if (request->due_ms <= conn->loop->now_ms)
+            return request;
+    }
+    return NULL;
+}
+
+/* Answer for the workers what they have not in time. */
+static void answer_late_ones(struct kn_conn *conn)
+{
+    struct kino_request *request;
+
+    /* From the start each time: an answer may end the connection, and take others off the list. */
+    while ((request = find_late(conn))) {
+        request->due_ms = UINT64_MAX;
+        kn_loop_answer_late(request);
+    }
+    conn->answer_deadline_ms = UINT64_MAX;
+    for (struct kn_list *link = conn->order.next; link != &conn->order; link = link->next)
+        kn_conn_await(conn, kn_container_of(link, struct kino_request, order));
+}
+
 static void on_timer(struct kn_timer *timer)
 {
     struct kn_conn *conn = kn_container_of(timer, struct kn_conn, timer);
     const uint64_t now_ms = conn->loop->now_ms;
 
-    if (conn->write_deadline_ms <= now_ms)
+    if (conn->write_deadline_ms <= now_ms) {
         kn_conn_close(conn); /* the client does not read */
-    else if (conn->read_deadline_ms > now_ms)
-        arm_timer(conn);
+        return;
+    }
+    if (conn->answer_deadline_ms <= now_ms)
+        answer_late_ones(conn);
+    if (conn->closing)
+        return;
+    if (conn->read_deadline_ms > now_ms)
+        kn_conn_arm(conn);
     else if (conn->reading && kn_http1_started(&conn->http1))
         kn_conn_reject(conn, 408);
     else
@@ -177,6 +233,7 @@ void kn_conn_open(struct kn_loop *loop, int fd, const struct kn_socket *socket)
     kn_timer_init(&conn->timer, on_timer);
     conn->read_deadline_ms = UINT64_MAX;
     conn->write_deadline_ms = UINT64_MAX;
+    conn->answer_deadline_ms = UINT64_MAX;
     kn_http1_init(&conn->http1, &loop->server->limits);
     read_addresses(conn, fd, socket);
     conn->file = kn_io_adopt(&loop->io, fd);

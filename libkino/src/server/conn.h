@@ -14,6 +14,8 @@ enum {
     KN_CONN_PENDING_MOST = 64 << 10, /* unparsed bytes of a connection that must wait */
     KN_CONN_OUT_MOST = 256 << 10,    /* answers not being sent yet; past it no request is begun */
     KN_CONN_LINGER_MS = 2000,        /* for a client to read our last answer and close */
+    KN_CONN_VECTORS = 8,             /* parts that leave in one send */
+    KN_CONN_FILE_BYTES = 128 << 10,  /* of a file that are read at once */
 };
 
 /* An HTTP/1 connection. Driver-only. Owned by its loop; freed by its last completion. */
@@ -24,23 +26,31 @@ struct kn_conn {
     struct kn_loop *loop;
     struct kn_file file;
     struct kn_op receive_op;
-    struct kn_op send_op;
-    struct kn_op end_op; /* shutdown, then close */
-    unsigned ops;        /* operations in flight */
+    struct kn_op send_op; /* or the read of a file that goes out next */
+    struct kn_op end_op;  /* shutdown, then close */
+    unsigned ops;         /* operations in flight */
 
     struct kn_http1 http1;
-    struct kino_request *reading; /* its request is not complete yet */
-    struct kn_list order;         /* complete requests, oldest first, whose answers are due */
-    struct kn_list held;          /* answered ones that a user still has */
-    unsigned open;                /* dispatched or to be, and not released */
-    struct kn_buf pending;        /* received and not parsed, because others come first */
-    struct kn_buf out;            /* to be sent next */
-    struct kn_buf sending;        /* in the kernel */
-    size_t sent;                  /* of `sending` */
+    /* Its request is not complete yet. It is in `order` if it was handed out at its head. */
+    struct kino_request *reading;
+    struct kino_request *raw; /* 101 was answered: all that comes is its */
+    struct kn_list order;     /* complete requests, oldest first, whose answers are due */
+    struct kn_list held;      /* answered ones that a user still has */
+    unsigned open;            /* dispatched or to be, and not released */
+    struct kn_buf pending;    /* received and not parsed, because others come first */
+    struct kn_chain out;      /* to be sent next */
+    struct kn_chain sending;  /* at its front in the kernel, or a file that is read */
+    struct iovec vectors[KN_CONN_VECTORS];
+    struct msghdr message;
 
-    struct kn_timer timer; /* at the earlier of the two */
+    struct kn_timer timer; /* at the earliest of the three */
     uint64_t read_deadline_ms;
     uint64_t write_deadline_ms;
+    uint64_t answer_deadline_ms; /* some request of `order` may be due then */
+    uint64_t body_since_ms;      /* when the body began, but for the time it was held back */
+    uint64_t held_ms;            /* since when it is held back; 0: it is not */
+    uint64_t write_since_ms;     /* since when something waits to be sent; 0: nothing does */
+    uint64_t written;            /* since then */
 
     uint64_t arrival_ns; /* of the first byte of `reading` */
     unsigned listener;
@@ -52,7 +62,7 @@ struct kn_conn {
     bool in_body;      /* the head of `reading` is complete */
     bool receiving;    /* a receive is in flight */
     bool stopped;      /* `pending` is full: do not receive */
-    bool send_busy;    /* a send is in flight */
+    bool send_busy;    /* a send is in flight, or the read of a file */
     bool continue_due; /* a 100 waits for the answers before it */
     bool last;         /* no request after the ones we have */
     bool rejected;     /* input was left unread: linger */
@@ -68,8 +78,14 @@ void kn_conn_open(struct kn_loop *loop, int fd, const struct kn_socket *socket);
 /* Send what is due. */
 void kn_conn_flush(struct kn_conn *conn);
 
-/* An exchange in `order` is answered: it may be the one to send. */
+/* Something can be had of an exchange in `order`: an answer, or a part of one. */
 void kn_conn_answered(struct kn_conn *conn);
+
+/* A reader has made room for more of a body. */
+void kn_conn_go_on(struct kn_conn *conn);
+
+/* An exchange was published, and is to be answered by its `due_ms`. */
+void kn_conn_await(struct kn_conn *conn, const struct kino_request *request);
 
 /* An exchange in `order` gets no answer: the connection ends behind the ones before it. */
 void kn_conn_aborted(struct kn_conn *conn, struct kino_request *request);
@@ -94,6 +110,10 @@ void kn_conn_close(struct kn_conn *conn);
 /* Between the parts of a connection. */
 
 const struct kino_config *kn_conn_config(const struct kn_conn *conn);
+/* When `bytes` since then are too few for a rate in bytes a second, after a time of grace. */
+uint64_t kn_conn_rate_deadline(uint64_t since_ms, uint64_t bytes, uint64_t rate, uint64_t grace_ms);
+/* Have the timer run to the earliest deadline. */
+void kn_conn_arm(struct kn_conn *conn);
 /* From now; KINO_OFF is never. */
 void kn_conn_set_read_deadline(struct kn_conn *conn, uint64_t delay_ms);
 void kn_conn_set_write_deadline(struct kn_conn *conn, uint64_t delay_ms);
@@ -112,6 +132,10 @@ void kn_conn_parse_pending(struct kn_conn *conn);
 void kn_conn_reject(struct kn_conn *conn, unsigned status);
 /* Forget the request that is not complete. */
 void kn_conn_drop_partial(struct kn_conn *conn);
+/* Nothing more is read of `reading`. Returns it. */
+struct kino_request *kn_conn_end_reading(struct kn_conn *conn);
+/* Hand what was received to whoever reads raw bytes. */
+void kn_conn_switch(struct kn_conn *conn);
 
 void kn_conn_on_send(struct kn_op *op, const struct kn_completion *completion);
 /* Send a 100 once the answers before it are out. */

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* From answers, in the order of their requests, to bytes that are sent. */
+#include "base/clock.h"
 #include "server/conn.h"
 #include "server/loop.h"
+#include "server/server.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -26,7 +28,7 @@ void kn_conn_send_continue(struct kn_conn *conn)
         return;
     }
     conn->continue_due = false;
-    if (kn_buf_append(&conn->out, text, sizeof(text) - 1) < 0)
+    if (kn_chain_append(&conn->out, text, sizeof(text) - 1) < 0)
         kn_conn_close(conn);
     else
         kn_conn_mark_dirty(conn);
@@ -36,12 +38,16 @@ static void forget(struct kn_conn *conn, struct kino_request *request)
 {
     struct kn_loop *loop = conn->loop;
 
+    if (conn->reading == request)
+        kn_conn_end_reading(conn);
+    if (conn->raw == request)
+        conn->raw = NULL;
     kn_list_remove(&request->order);
     request->conn = NULL;
     if (!request->dispatched || request->released)
         kn_loop_recycle(loop, request);
     else
-        atomic_fetch_or(&request->state, KINO_STATE_DISCONNECTED);
+        kn_exchange_sever(request, KINO_STATE_DISCONNECTED);
 }
 
 void kn_conn_forget_all(struct kn_conn *conn, struct kn_list *list)
@@ -50,34 +56,85 @@ void kn_conn_forget_all(struct kn_conn *conn, struct kn_list *list)
         forget(conn, kn_container_of(list->next, struct kino_request, order));
 }
 
-/* Move one answer into the output, and say whether the connection goes on after it. */
-static int take_answer(struct kn_conn *conn, struct kino_request *request, bool *keep_alive)
+/* What became of the answer that is due. */
+struct progress {
+    bool done;
+    bool keep_alive; /* the connection may go on after it */
+};
+
+static int take_failure(struct kn_conn *conn, struct kino_request *request,
+                        struct progress *progress)
 {
     const unsigned retry_after_s = request->failure == 503 ? RETRY_AFTER_S : 0;
-    /* A copy: where the answer is ours, a user may be reading it to no avail. */
+    /* A copy: a user may be reading it, to no avail. */
     struct kn_framing framing = request->framing;
+    int rc;
 
-    if (request->failure) {
-        int rc;
+    if (conn->loop->draining || conn->reading == request)
+        framing.keep_alive = false;
+    rc = kn_response_write_error(&conn->out, request->failure, retry_after_s, &framing);
+    *progress = (struct progress){.done = true, .keep_alive = framing.keep_alive};
+    return rc;
+}
 
-        if (conn->loop->draining)
-            framing.keep_alive = false;
-        rc = kn_response_write_error(&conn->out, request->failure, retry_after_s, &framing);
-        *keep_alive = framing.keep_alive;
-        return rc;
-    }
-    *keep_alive = framing.keep_alive;
-    if (conn->out.len > 0)
-        return kn_buf_append(&conn->out, request->out.data, request->out.len);
-    kn_loop_spare(conn->loop, &conn->out);
-    kn_buf_swap(&conn->out, &request->out);
+static int take_stream(struct kn_conn *conn, struct kino_request *request,
+                       struct progress *progress)
+{
+    int end;
+
+    if (kn_chain_len(&conn->out) >= KN_CONN_OUT_MOST)
+        return 0; /* the client is slower: so is the writer, then */
+    end = kn_exchange_take_stream(request, &conn->out);
+    if (end < 0)
+        return end;
+    if (request->answered && end != KN_STREAM_GOES_ON)
+        *progress = (struct progress){
+            .done = true,
+            .keep_alive = end == KN_STREAM_FINISHED && request->framing.keep_alive,
+        };
     return 0;
 }
 
+static int take_whole(struct kn_conn *conn, struct kino_request *request, struct progress *progress)
+{
+    *progress = (struct progress){.done = true, .keep_alive = request->framing.keep_alive};
+    if (kn_chain_len(&conn->out) == 0)
+        kn_loop_spare(conn->loop, &conn->out.first);
+    return kn_chain_move(&conn->out, &request->out);
+}
+
+/* Move what is there of an answer into the output: perhaps interim ones before it, perhaps not all
+ * of it. */
+static int take_answer(struct kn_conn *conn, struct kino_request *request,
+                       struct progress *progress)
+{
+    const bool is_stream =
+        request->answered && !request->failure &&
+        (atomic_load_explicit(&request->state, memory_order_relaxed) & KN_STATE_STREAMING);
+    int rc = 0;
+
+    *progress = (struct progress){0};
+    if (request->streams)
+        rc = take_stream(conn, request, progress);
+    if (rc < 0 || !request->answered || is_stream)
+        return rc;
+    return request->failure ? take_failure(conn, request, progress)
+                            : take_whole(conn, request, progress);
+}
+
 /* The connection is done with this exchange; it may go when its users are done too. */
-static void settle(struct kn_conn *conn, struct kino_request *request)
+static void settle(struct kn_conn *conn, struct kino_request *request, bool *keep_alive)
 {
     request->taken = true;
+    if (conn->raw == request || conn->reading == request) {
+        /* There may be more for it to come, which nobody reads. */
+        conn->rejected = true;
+        *keep_alive = false;
+        if (conn->reading == request)
+            kn_conn_end_reading(conn);
+        conn->raw = NULL;
+        kn_exchange_end_body(request, KN_BODY_BROKEN);
+    }
     if (request->released) {
         forget(conn, request);
         return;
@@ -102,31 +159,58 @@ static void end_order(struct kn_conn *conn, struct kn_list *first)
     kn_conn_drop_partial(conn);
 }
 
-void kn_conn_answered(struct kn_conn *conn)
+/* Has it become raw bytes, from now on? */
+static bool switches(const struct kn_conn *conn, const struct kino_request *request)
+{
+    return !conn->raw && request->answered && !request->failure &&
+           (atomic_load_explicit(&request->state, memory_order_relaxed) & KN_STATE_RAW);
+}
+
+/* Move what there is of answers into the output, in their order. */
+static void pump(struct kn_conn *conn)
 {
     struct kino_request *request;
 
-    while ((request = first_due(conn)) && request->answered) {
-        bool keep_alive;
+    while ((request = first_due(conn)) && (request->answered || request->streams)) {
+        struct progress progress;
 
-        if (take_answer(conn, request, &keep_alive) < 0) {
+        if (take_answer(conn, request, &progress) < 0) {
             kn_conn_close(conn);
             return;
         }
-        settle(conn, request);
-        if (!keep_alive)
+        if (!progress.done)
+            break;
+        settle(conn, request, &progress.keep_alive);
+        if (!progress.keep_alive)
             end_order(conn, conn->order.next);
     }
-    if (request && !request->dispatched && kn_list_empty(&request->queue))
+    if (request && switches(conn, request))
+        kn_conn_switch(conn);
+    if (request && !request->dispatched && !request->answered && kn_list_empty(&request->queue))
         kn_loop_publish(conn->loop, request);
     if (!request && conn->continue_due)
         kn_conn_send_continue(conn);
+}
+
+void kn_conn_answered(struct kn_conn *conn)
+{
+    pump(conn);
     kn_conn_mark_dirty(conn);
+}
+
+static bool is_due(const struct kn_conn *conn, const struct kino_request *request)
+{
+    for (const struct kn_list *link = conn->order.next; link != &conn->order; link = link->next)
+        if (link == &request->order)
+            return true;
+    return false;
 }
 
 void kn_conn_aborted(struct kn_conn *conn, struct kino_request *request)
 {
-    end_order(conn, &request->order);
+    pump(conn); /* what was written before leaves; or the connection ends, and takes it along */
+    if (is_due(conn, request))
+        end_order(conn, &request->order);
     kn_conn_mark_dirty(conn);
 }
 
@@ -137,13 +221,92 @@ void kn_conn_released(struct kn_conn *conn, struct kino_request *request)
     kn_conn_mark_dirty(conn); /* there may be room for the next */
 }
 
+static void watch_write(struct kn_conn *conn)
+{
+    const struct kino_config *config = kn_conn_config(conn);
+    const uint64_t now_ms = conn->loop->now_ms;
+    uint64_t silence_ms = kn_clock_after(now_ms, config->write_timeout_ms);
+    uint64_t least_ms;
+
+    if (!conn->write_since_ms) {
+        conn->write_since_ms = now_ms;
+        conn->written = 0;
+    }
+    least_ms = kn_conn_rate_deadline(conn->write_since_ms, conn->written,
+                                     config->min_write_rate_bytes, config->rate_grace_ms);
+    conn->write_deadline_ms = silence_ms < least_ms ? silence_ms : least_ms;
+    kn_conn_arm(conn);
+}
+
 static void start_send(struct kn_conn *conn)
 {
+    const unsigned count =
+        kn_chain_gather(&conn->sending, conn->vectors, KN_CONN_VECTORS, KN_IO_SEND_MOST);
+
+    conn->send_op.fn = kn_conn_on_send;
     conn->send_busy = true;
     conn->ops++;
-    kn_conn_set_write_deadline(conn, kn_conn_config(conn)->write_timeout_ms);
-    kn_io_send(&conn->loop->io, &conn->send_op, conn->file, conn->sending.data + conn->sent,
-               conn->sending.len - conn->sent);
+    watch_write(conn);
+    if (count == 1) {
+        kn_io_send(&conn->loop->io, &conn->send_op, conn->file, conn->vectors[0].iov_base,
+                   conn->vectors[0].iov_len);
+        return;
+    }
+    conn->message = (struct msghdr){.msg_iov = conn->vectors, .msg_iovlen = count};
+    kn_io_send_vectors(&conn->loop->io, &conn->send_op, conn->file, &conn->message);
+}
+
+static void on_read(struct kn_op *op, const struct kn_completion *completion);
+
+/* Read the next part of a file behind what is to be sent before it. False: out of memory. */
+static bool start_read(struct kn_conn *conn, const struct kn_piece *file)
+{
+    const size_t len = file->len < KN_CONN_FILE_BYTES ? (size_t)file->len : KN_CONN_FILE_BYTES;
+    struct kn_buf *first = &conn->sending.first;
+
+    if (kn_loop_enlarge(conn->loop, first, len) < 0)
+        return false;
+    conn->send_op.fn = on_read;
+    conn->send_busy = true;
+    conn->ops++;
+    kn_conn_set_write_deadline(conn, KINO_OFF); /* the disk's time is not the client's */
+    kn_io_read(&conn->loop->io, &conn->send_op, file->descriptor, first->data + first->len, len,
+               file->offset);
+    return true;
+}
+
+/* Send what comes next, or read it first. */
+static void send_next(struct kn_conn *conn)
+{
+    const struct kn_piece *file = kn_chain_file(&conn->sending);
+
+    if (!file || conn->sending.first.len - conn->sending.used >= KN_CHAIN_JOIN_MOST)
+        start_send(conn);
+    else if (!start_read(conn, file))
+        kn_conn_close(conn);
+}
+
+static void on_read(struct kn_op *op, const struct kn_completion *completion)
+{
+    struct kn_conn *conn = kn_container_of(op, struct kn_conn, send_op);
+
+    conn->ops--;
+    conn->send_busy = false;
+    if (conn->closing) {
+        kn_conn_close(conn);
+    } else if (completion->result > 0) {
+        kn_chain_read(&conn->sending, (size_t)completion->result);
+        send_next(conn);
+    } else if (completion->result == -ECANCELED || completion->result == -EBUSY ||
+               completion->result == -EAGAIN) {
+        send_next(conn); /* nobody cancelled it: the thread that began it has ended */
+    } else {
+        kn_log(&conn->loop->server->log, KINO_LOG_WARNING, "loop %u: a file could not be sent: %s",
+               conn->loop->index,
+               completion->result == 0 ? "it is shorter than its answer said"
+                                       : kino_strerror(completion->result));
+        kn_conn_close(conn);
+    }
 }
 
 /* Say that nothing more will come, and wait for the client to have read it: closing with unread
@@ -178,16 +341,23 @@ static void rest(struct kn_conn *conn)
 
 void kn_conn_flush(struct kn_conn *conn)
 {
+    const struct kino_request *due;
+
     kn_conn_parse_pending(conn);
     if (conn->closing || conn->send_busy)
         return;
-    if (conn->out.len == 0) {
+    due = first_due(conn);
+    if (due && due->streams)
+        pump(conn); /* there may be room for more of it now */
+    if (conn->closing)
+        return;
+    if (kn_chain_len(&conn->out) == 0) {
+        conn->write_since_ms = 0;
         rest(conn);
         return;
     }
-    kn_buf_swap(&conn->out, &conn->sending);
-    conn->sent = 0;
-    start_send(conn);
+    kn_chain_swap(&conn->out, &conn->sending);
+    send_next(conn);
 }
 
 /* -ECANCELED though we cancelled nothing: the thread that began it has ended. */
@@ -206,14 +376,16 @@ void kn_conn_on_send(struct kn_op *op, const struct kn_completion *completion)
         kn_conn_close(conn);
         return;
     }
-    if (completion->result > 0)
-        conn->sent += (size_t)completion->result;
-    if (conn->sent < conn->sending.len) {
-        start_send(conn);
+    if (completion->result > 0) {
+        kn_chain_consume(&conn->sending, (size_t)completion->result);
+        conn->written += (uint64_t)completion->result;
+    }
+    if (kn_chain_len(&conn->sending) > 0) {
+        send_next(conn);
         return;
     }
-    conn->sending.len = 0;
-    kn_loop_spare(conn->loop, &conn->sending);
+    kn_chain_reset(&conn->sending, SIZE_MAX);
+    kn_loop_spare(conn->loop, &conn->sending.first);
     kn_conn_set_write_deadline(conn, KINO_OFF);
     kn_conn_mark_dirty(conn);
 }

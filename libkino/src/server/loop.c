@@ -23,12 +23,12 @@ struct kino_request *kn_loop_exchange(struct kn_loop *loop)
         request = kn_container_of(link, struct kino_request, live);
         loop->free_count--;
     } else {
-        request = kn_exchange_create(loop->mailbox, kn_loop_on_mail);
+        request = kn_exchange_create(loop->mailbox, loop->server->signature, kn_loop_on_mail);
         if (!request)
             return NULL;
     }
-    if (!request->out.data && loop->spare_count > 0)
-        request->out = loop->spares[--loop->spare_count];
+    if (!request->out.first.data && loop->spare_count > 0)
+        request->out.first = loop->spares[--loop->spare_count];
     return request;
 }
 
@@ -46,14 +46,48 @@ void kn_loop_recycle(struct kn_loop *loop, struct kino_request *request)
     loop->free_count++;
 }
 
+static bool keep(struct kn_buf *spares, unsigned *count, unsigned most, struct kn_buf *buf)
+{
+    if (*count == most)
+        return false;
+    buf->len = 0;
+    spares[(*count)++] = *buf;
+    *buf = (struct kn_buf){0};
+    return true;
+}
+
 void kn_loop_spare(struct kn_loop *loop, struct kn_buf *buf)
 {
-    if (buf->data && buf->cap <= KN_LOOP_KEEP_BYTES && loop->spare_count < KN_LOOP_SPARES) {
-        loop->spares[loop->spare_count++] = *buf;
-        *buf = (struct kn_buf){0};
+    if (!buf->data)
+        return;
+    if (buf->cap <= KN_LOOP_KEEP_BYTES
+            ? keep(loop->spares, &loop->spare_count, KN_LOOP_SPARES, buf)
+            : buf->cap <= KN_LOOP_LARGE_BYTES &&
+                  keep(loop->large, &loop->large_count, KN_LOOP_LARGE_SPARES, buf))
+        return;
+    kn_buf_deinit(buf);
+}
+
+int kn_loop_enlarge(struct kn_loop *loop, struct kn_buf *buf, size_t extra)
+{
+    struct kn_buf larger;
+
+    if (buf->cap - buf->len >= extra)
+        return 0;
+    if (loop->large_count > 0 && loop->large[loop->large_count - 1].cap >= buf->len + extra) {
+        larger = loop->large[--loop->large_count];
     } else {
-        kn_buf_deinit(buf);
+        /* As large as any is, so that it serves the next file, too. */
+        larger = (struct kn_buf){0};
+        if (kn_buf_allocate(&larger, buf->len + extra < KN_LOOP_LARGE_BYTES ? KN_LOOP_LARGE_BYTES
+                                                                            : buf->len + extra) < 0)
+            return -ENOMEM;
     }
+    if (buf->len > 0)
+        kn_buf_put(&larger, buf->data, buf->len);
+    kn_loop_spare(loop, buf);
+    kn_buf_swap(buf, &larger);
+    return 0;
 }
 
 static bool push(struct kn_loop *loop, struct kino_request *request)
@@ -65,14 +99,31 @@ static bool push(struct kn_loop *loop, struct kino_request *request)
         return false;
     }
     loop->published++;
+    request->in_flight = true;
     kn_stats_add(&loop->stats, KN_COUNT_IN_FLIGHT, 1);
     return true;
 }
 
+/* It is answered, or never will be. */
+static void land(struct kn_loop *loop, struct kino_request *request)
+{
+    if (!request->in_flight)
+        return;
+    request->in_flight = false;
+    kn_stats_subtract(&loop->stats, KN_COUNT_IN_FLIGHT, 1);
+}
+
 void kn_loop_publish(struct kn_loop *loop, struct kino_request *request)
 {
+    const uint64_t timeout_ms = loop->server->config.request_timeout_ms;
+
     kn_list_append(&loop->live, &request->live);
     kn_stats_add(&loop->stats, KN_COUNT_REQUESTS, 1);
+    request->published_ns = loop->now_ns;
+    if (timeout_ms != KINO_OFF) {
+        request->due_ms = kn_clock_after(loop->now_ms, timeout_ms);
+        kn_conn_await(request->conn, request);
+    }
     if (kn_list_empty(&loop->queue) && push(loop, request))
         return;
     kn_stats_add(&loop->stats, KN_COUNT_QUEUE_FULL, 1);
@@ -81,18 +132,44 @@ void kn_loop_publish(struct kn_loop *loop, struct kino_request *request)
     kn_timer_set(&loop->wheel, &loop->resume_timer, loop->now_ms + KN_LOOP_RESUME_MS);
 }
 
+/* What was claimed for it gets a status of ours. */
+static void fail(struct kn_loop *loop, struct kino_request *request, unsigned status)
+{
+    land(loop, request);
+    request->failure = status;
+    request->answered = true;
+    if (request->conn && !request->taken)
+        kn_conn_answered(request->conn);
+}
+
 /* Answer with a status of ours what nobody has answered. False: somebody has. */
 static bool answer_for(struct kn_loop *loop, struct kino_request *request, unsigned status)
 {
     if (!kn_exchange_claim(request))
         return false;
-    if (request->dispatched)
-        kn_stats_subtract(&loop->stats, KN_COUNT_IN_FLIGHT, 1);
-    request->failure = status;
-    request->answered = true;
-    if (request->conn && !request->taken)
-        kn_conn_answered(request->conn);
+    fail(loop, request, status);
     return true;
+}
+
+/* Take it out of the queue: no user has seen it, nor will. */
+static void withdraw(struct kino_request *request)
+{
+    kn_list_remove(&request->queue);
+    request->released = true;
+    request->conn->open--;
+}
+
+void kn_loop_answer_late(struct kino_request *request)
+{
+    struct kn_loop *loop = request->conn->loop;
+
+    if (!kn_exchange_claim(request))
+        return;
+    if (!kn_list_empty(&request->queue))
+        withdraw(request);
+    kn_exchange_tell(request, KINO_STATE_TIMED_OUT);
+    fail(loop, request, 504);
+    kn_stats_add(&loop->stats, KN_COUNT_REQUEST_TIMEOUTS, 1);
 }
 
 /* Requests that waited for a place in the lane. */
@@ -107,9 +184,7 @@ static void push_queue(struct kn_loop *loop)
         if (push(loop, request)) {
             kn_list_remove(&request->queue);
         } else if (loop->now_ms - request->queued_ms >= timeout_ms) {
-            kn_list_remove(&request->queue);
-            request->released = true; /* no user has seen it */
-            request->conn->open--;
+            withdraw(request);
             answer_for(loop, request, 503);
             kn_stats_add(&loop->stats, KN_COUNT_QUEUE_TIMEOUTS, 1);
             kn_loop_exhausted(loop, "the queue was full for queue_timeout_ms: answering 503");
@@ -126,10 +201,12 @@ void kn_loop_on_mail(struct kn_mail *mail, void *driver)
     const uint32_t facts = atomic_exchange(&request->facts, 0);
     struct kn_conn *conn = request->conn;
 
-    if (facts & (KN_FACT_ANSWERED | KN_FACT_ABORTED)) /* one of them, and once: it was claimed */
-        kn_stats_subtract(&loop->stats, KN_COUNT_IN_FLIGHT, 1);
+    if (facts & (KN_FACT_ANSWERED | KN_FACT_ABORTED | KN_FACT_RELEASED))
+        land(loop, request);
     if (facts & KN_FACT_ANSWERED)
         request->answered = true;
+    if (facts & KN_FACT_STREAM)
+        request->streams = true;
     if (facts & KN_FACT_RELEASED) {
         request->released = true;
         if (conn)
@@ -138,22 +215,36 @@ void kn_loop_on_mail(struct kn_mail *mail, void *driver)
     if (!conn) {
         if (request->released)
             kn_loop_recycle(loop, request);
-    } else if (facts & KN_FACT_ABORTED) {
-        kn_conn_aborted(conn, request);
-    } else if (request->taken) {
+        return;
+    }
+    if (facts & KN_FACT_STREAM)
+        kn_conn_go_on(conn);
+    if (!request->taken) {
+        if (facts & KN_FACT_ABORTED)
+            kn_conn_aborted(conn, request);
+        else
+            kn_conn_answered(conn);
+    } else if (request->released) {
         kn_conn_released(conn, request);
-    } else {
-        kn_conn_answered(conn);
     }
 }
 
-static struct kino_request *find_unanswered(struct kn_loop *loop, uint64_t worker_id)
+/* Is it still to be answered, or written to its end? */
+static bool is_unfinished(struct kino_request *request)
+{
+    const uint32_t state = atomic_load(&request->state);
+
+    return !(state & KINO_STATE_ANSWERED) ||
+           ((state & KN_STATE_STREAMING) && !(state & KN_STATE_FINISHED));
+}
+
+static struct kino_request *find_unfinished(struct kn_loop *loop, uint64_t worker_id)
 {
     for (struct kn_list *link = loop->live.next; link != &loop->live; link = link->next) {
         struct kino_request *request = kn_container_of(link, struct kino_request, live);
 
         if (atomic_load_explicit(&request->worker_id, memory_order_relaxed) == worker_id &&
-            !(atomic_load(&request->state) & KINO_STATE_ANSWERED))
+            request->conn && !request->taken && is_unfinished(request))
             return request;
     }
     return NULL;
@@ -164,8 +255,11 @@ void kn_loop_abort_worker(struct kn_loop *loop, uint64_t worker_id, unsigned sta
     struct kino_request *request;
 
     /* From the start each time: an answer may end a connection, and take others off the list. */
-    while ((request = find_unanswered(loop, worker_id)))
-        answer_for(loop, request, status);
+    while ((request = find_unfinished(loop, worker_id))) {
+        atomic_store_explicit(&request->worker_id, 0, memory_order_relaxed);
+        if (!answer_for(loop, request, status) && is_unfinished(request))
+            kn_conn_aborted(request->conn, request); /* a stream that nobody will finish */
+    }
 }
 
 void kn_loop_count_conns(struct kn_loop *loop)
@@ -253,6 +347,7 @@ static void ended(struct kn_loop *loop)
     struct kn_list *link;
 
     loop->begun = false;
+    kn_mailbox_leave(loop->mailbox);
     pthread_mutex_lock(&server->mutex);
     while ((link = kn_list_shift(&loop->sockets))) {
         kn_list_append(&server->orphans, link);
@@ -337,6 +432,7 @@ int kn_loop_begin(struct kn_loop *loop, bool migrates)
         return rc;
     }
     loop->begun = true;
+    kn_mailbox_enter(loop->mailbox);
     loop->draining = false;
     loop->idle_closed = false;
     read_clock(loop);
@@ -481,7 +577,7 @@ int kn_loop_init(struct kn_loop *loop, struct kino_server *server, unsigned inde
     rc = kn_lane_init(&loop->lane, depth > 0 ? depth : 1);
     if (rc < 0)
         return rc;
-    rc = kn_mailbox_create(&loop->mailbox);
+    rc = kn_mailbox_create(loop, &loop->mailbox);
     if (rc < 0)
         kn_lane_deinit(&loop->lane);
     return rc;
@@ -500,6 +596,8 @@ void kn_loop_deinit(struct kn_loop *loop)
         kn_exchange_destroy(kn_container_of(link, struct kino_request, live));
     while (loop->spare_count > 0)
         kn_buf_deinit(&loop->spares[--loop->spare_count]);
+    while (loop->large_count > 0)
+        kn_buf_deinit(&loop->large[--loop->large_count]);
     kn_lane_deinit(&loop->lane);
     kn_mailbox_drop(loop->mailbox);
 }

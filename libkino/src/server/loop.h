@@ -19,10 +19,12 @@ enum {
     KN_LOOP_SPARES = 64,           /* output buffers kept for reuse */
     KN_LOOP_KEEP_EXCHANGES = 1024, /* free ones kept for reuse */
     KN_LOOP_KEEP_BYTES = 16 << 10, /* of a buffer that is kept */
-    KN_LOOP_BUSY = 16,             /* completions that make a turn a full one */
-    KN_LOOP_NAP_NS = 50000,        /* after a full turn: answers and requests gather */
-    KN_LOOP_RESUME_MS = 100,       /* until accepting is tried again */
-    KN_LOOP_CATCH_UP = 64,         /* rounds of completions, after the driver was away */
+    KN_LOOP_LARGE_SPARES = 4,      /* buffers of files kept for reuse */
+    KN_LOOP_LARGE_BYTES = 160 << 10,
+    KN_LOOP_BUSY = 16,       /* completions that make a turn a full one */
+    KN_LOOP_NAP_NS = 50000,  /* after a full turn: answers and requests gather */
+    KN_LOOP_RESUME_MS = 100, /* until accepting is tried again */
+    KN_LOOP_CATCH_UP = 64,   /* rounds of completions, after the driver was away */
 };
 
 /* One ring, its connections and the lane of its requests. Driver-only but for mailbox and lane. */
@@ -54,6 +56,8 @@ struct kn_loop {
     unsigned free_count;
     struct kn_buf spares[KN_LOOP_SPARES];
     unsigned spare_count;
+    struct kn_buf large[KN_LOOP_LARGE_SPARES];
+    unsigned large_count;
     uint64_t published; /* requests pushed in this turn */
     uint64_t warned_ms; /* when the last line about exhaustion was logged */
     bool begun;
@@ -101,6 +105,10 @@ struct kino_request *kn_loop_exchange(struct kn_loop *loop);
 void kn_loop_recycle(struct kn_loop *loop, struct kino_request *request);
 /* Hand a complete request to the workers. */
 void kn_loop_publish(struct kn_loop *loop, struct kino_request *request);
+/* Answer 504 for a worker that has not answered in time, if it still has not. */
+void kn_loop_answer_late(struct kino_request *request);
+/* Make room in a buffer for so much of a file. 0 or -ENOMEM. */
+int kn_loop_enlarge(struct kn_loop *loop, struct kn_buf *buf, size_t extra);
 /* Give the buffer's memory to the next answer. */
 void kn_loop_spare(struct kn_loop *loop, struct kn_buf *buf);
 void kn_loop_conn_closed(struct kn_loop *loop);

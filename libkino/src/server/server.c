@@ -24,6 +24,18 @@ static const uint64_t drains_for_ever = UINT64_MAX - 1;
 
 /* Life */
 
+/* Keep the text of the `server` field, which the caller's memory need not. */
+static int sign(struct kino_server *server)
+{
+    int rc = kn_signature_create(server->config.server_field, &server->signature);
+
+    if (rc == KINO_INVALID)
+        kn_log(&server->log, KINO_LOG_ERROR,
+               "server_field cannot be sent: it has a control character, or is too long");
+    server->config.server_field = (struct kino_slice){0};
+    return rc;
+}
+
 int kino_server_create(const struct kino_config *config, struct kino_server **out)
 {
     struct kino_server *server = kn_alloc_zeroed(sizeof(*server));
@@ -37,6 +49,8 @@ int kino_server_create(const struct kino_config *config, struct kino_server **ou
     server->loops_given = server->config.loops != 0;
     if (rc == 0)
         rc = kn_config_resolve(&server->config, &server->log);
+    if (rc == 0)
+        rc = sign(server);
     if (rc < 0) {
         kn_free(server);
         return rc;
@@ -47,6 +61,8 @@ int kino_server_create(const struct kino_config *config, struct kino_server **ou
         .max_field_bytes = server->config.max_field_bytes,
         .max_target_bytes = server->config.max_target_bytes,
         .max_body_bytes = server->config.max_body_bytes,
+        .max_chunk_line_bytes = server->config.max_chunk_line_bytes,
+        .max_trailer_bytes = server->config.max_trailer_bytes,
     };
     pthread_mutex_init(&server->mutex, NULL);
     kn_list_init(&server->orphans);
@@ -60,6 +76,7 @@ int kino_server_create(const struct kino_config *config, struct kino_server **ou
 static void free_server(struct kino_server *server)
 {
     kn_parking_deinit(&server->parking);
+    kn_signature_drop(server->signature);
     pthread_mutex_destroy(&server->mutex);
     kn_access_log_destroy(
         atomic_load(&server->access_log)); /* the loops are gone: no line follows */
@@ -78,6 +95,7 @@ static void forget_server(struct kino_server *server)
     for (unsigned i = 0; i < server->loop_count; i++)
         kn_loop_forget(&server->loops[i]);
     kn_access_log_forget(atomic_load(&server->access_log));
+    kn_signature_drop(server->signature);
     kn_free(server->sockets);
     kn_free(server->loops);
     kn_free(server);
@@ -286,9 +304,7 @@ int kino_server_drain(struct kino_server *server, uint64_t deadline_ms)
 
 int kino_server_wait(struct kino_server *server, uint64_t timeout_ms)
 {
-    const uint64_t timeout_ns =
-        timeout_ms > UINT64_MAX / KN_NS_PER_MS ? UINT64_MAX : timeout_ms * KN_NS_PER_MS;
-    const uint64_t deadline_ns = kn_clock_after(kn_clock_ns(), timeout_ns);
+    const uint64_t deadline_ns = kn_clock_deadline(timeout_ms);
 
     for (;;) {
         const uint32_t bits = atomic_load(&server->bits);

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "dispatch/park.h"
 #include "http/head.h"
+#include "http/response.h"
 #include "io/socket.h"
 #include "kino.h"
 #include "server/access_log.h"
@@ -35,6 +36,7 @@ struct kino_server {
     struct kino_config config; /* resolved; constant after create but for `loops` */
     struct kn_limits limits;
     struct kn_log log;
+    struct kn_signature *signature; /* constant; one reference */
 
     pthread_mutex_t mutex; /* the start and end of loops and workers; orphans */
     struct kn_listener listeners[KN_MOST_LISTENERS];

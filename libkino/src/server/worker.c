@@ -2,6 +2,7 @@
 #include "base/abi.h"
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/thread.h"
 #include "dispatch/park.h"
 #include "server/server.h"
 
@@ -79,27 +80,20 @@ int kino_worker_create(struct kino_server *server, const struct kino_worker_conf
     return 0;
 }
 
-/* The number is looked up once for each thread; a system call is too dear for each take. */
-static pid_t this_thread(void)
-{
-    static _Thread_local pid_t number;
-
-    if (number == 0)
-        number = gettid();
-    return number;
-}
-
 /* Inline: begin on the first call, and refuse other threads. */
 static int drive(struct kino_worker *worker)
 {
     int rc;
 
-    if (worker->bound)
-        return worker->migrates || worker->driver == this_thread() ? 0 : KINO_BUSY;
+    if (worker->bound) {
+        if (worker->migrates)
+            kn_mailbox_enter(worker->loop->mailbox);
+        return worker->migrates || worker->driver == kn_thread_id() ? 0 : KINO_BUSY;
+    }
     rc = kn_loop_begin(worker->loop, worker->migrates);
     if (rc < 0)
         return rc;
-    worker->driver = this_thread();
+    worker->driver = kn_thread_id();
     worker->bound = true;
     return 0;
 }
@@ -169,13 +163,6 @@ static bool lanes_empty(struct kino_worker *worker)
     return true;
 }
 
-static uint64_t deadline_of(uint64_t timeout_ms)
-{
-    if (timeout_ms > UINT64_MAX / KN_NS_PER_MS)
-        return UINT64_MAX;
-    return kn_clock_after(kn_clock_ns(), timeout_ms * KN_NS_PER_MS);
-}
-
 /* Park until a lane has something. */
 static void park(struct kino_worker *worker, uint64_t deadline_ns)
 {
@@ -219,12 +206,12 @@ static int wait_until(struct kino_worker *worker, uint64_t deadline_ns)
 
 int kino_worker_wait(struct kino_worker *worker, uint64_t timeout_ms)
 {
-    return wait_until(worker, deadline_of(timeout_ms));
+    return wait_until(worker, kn_clock_deadline(timeout_ms));
 }
 
 int kino_worker_take(struct kino_worker *worker, uint64_t timeout_ms, struct kino_request **out)
 {
-    const uint64_t deadline_ns = deadline_of(timeout_ms);
+    const uint64_t deadline_ns = kn_clock_deadline(timeout_ms);
     int rc;
 
     /* A worker that is woken may find that another was faster: then it sleeps again. */
@@ -243,16 +230,14 @@ int kino_worker_respond_take(struct kino_worker *worker, const struct kino_respo
     uint32_t facts = 0;
     int rc;
 
-    if (!answered)
+    if (!answered || kn_exchange_is_interim(response))
         return KINO_INVALID;
     rc = worker->loop ? drive(worker) : 0;
     if (rc < 0 && rc != KINO_CLOSED)
         return rc;
-    rc = kn_exchange_answer(answered, response);
-    if (rc < 0 && rc != KINO_ANSWERED)
+    rc = kn_exchange_answer(answered, response, &facts);
+    if (rc < 0 && rc != KINO_ANSWERED && !facts)
         return rc;
-    if (rc == 0)
-        facts |= KN_FACT_ANSWERED;
     facts |= kn_exchange_drop(answered);
     if (facts)
         kn_exchange_post(answered, facts);

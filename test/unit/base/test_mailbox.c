@@ -55,7 +55,7 @@ static struct driver open_driver(void)
 {
     struct driver driver = {0};
 
-    cr_assert_eq(kn_mailbox_create(&driver.mailbox), 0);
+    cr_assert_eq(kn_mailbox_create(NULL, &driver.mailbox), 0);
     return driver;
 }
 
@@ -241,7 +241,7 @@ Test(mailbox, neither_a_post_nor_a_call_is_lost_by_who_goes_to_sleep)
     struct partner partner = {.letter.mail.deliver = deliver_to_partner};
     int seen = 0;
 
-    cr_assert_eq(kn_mailbox_create(&partner.mailbox), 0);
+    cr_assert_eq(kn_mailbox_create(NULL, &partner.mailbox), 0);
     cr_assert_eq(pthread_create(&partner.thread, NULL, play, &partner), 0);
     for (int i = 0; i < ROUNDS; i++) {
         while (seen == i) {

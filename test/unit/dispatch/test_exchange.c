@@ -22,6 +22,7 @@ static const struct kino_response hello = {
 /* What a loop would learn. */
 struct driver {
     struct kn_mailbox *mailbox;
+    struct kn_signature *signature;
     int deliveries;
     uint32_t facts; /* of the last one */
     int answered;   /* in all */
@@ -50,13 +51,14 @@ static struct driver open_driver(void)
 {
     struct driver driver = {0};
 
-    cr_assert_eq(kn_mailbox_create(&driver.mailbox), 0);
+    cr_assert_eq(kn_mailbox_create(NULL, &driver.mailbox), 0);
+    cr_assert_eq(kn_signature_create((struct kino_slice){0}, &driver.signature), 0);
     return driver;
 }
 
 static struct kino_request *open_exchange(const struct driver *driver, unsigned users)
 {
-    struct kino_request *request = kn_exchange_create(driver->mailbox, deliver);
+    struct kino_request *request = kn_exchange_create(driver->mailbox, driver->signature, deliver);
 
     cr_assert_not_null(request);
     request->framing = (struct kn_framing){.version = KINO_HTTP_1_1, .keep_alive = true};
@@ -69,8 +71,16 @@ static void drive(struct driver *driver)
     kn_mailbox_deliver(driver->mailbox, driver);
 }
 
-static bool has(const struct kn_buf *buf, const char *text)
+static void close_driver(struct driver *driver)
 {
+    kn_signature_drop(driver->signature);
+    kn_mailbox_drop(driver->mailbox);
+}
+
+static bool has(const struct kn_chain *chain, const char *text)
+{
+    const struct kn_buf *buf = &chain->first;
+
     return buf->len > 0 && memmem(buf->data, buf->len, text, strlen(text)) != NULL;
 }
 
@@ -79,9 +89,9 @@ Test(exchange, an_answer_is_told_with_its_bytes)
     struct driver driver = open_driver();
     struct kino_request *request = open_exchange(&driver, 1);
 
-    cr_assert_eq(kino_request_state(request), 0);
+    cr_assert_eq(kino_request_state(request), KINO_STATE_WRITABLE);
     cr_assert_eq(kino_request_respond(request, &hello), 0);
-    cr_assert_eq(kino_request_state(request), KINO_STATE_ANSWERED);
+    cr_assert_eq(kino_request_state(request), KINO_STATE_ANSWERED | KINO_STATE_WRITABLE);
     drive(&driver);
     cr_assert_eq(driver.facts, KN_FACT_ANSWERED | KN_FACT_POSTED);
     cr_assert(has(&request->out, "HTTP/1.1 200 OK\r\n"));
@@ -90,7 +100,7 @@ Test(exchange, an_answer_is_told_with_its_bytes)
     drive(&driver);
     cr_assert_eq(driver.facts, KN_FACT_RELEASED | KN_FACT_POSTED);
     cr_assert_eq(driver.deliveries, 2);
-    kn_mailbox_drop(driver.mailbox);
+    close_driver(&driver);
 }
 
 Test(exchange, facts_that_come_together_are_one_letter)
@@ -103,7 +113,7 @@ Test(exchange, facts_that_come_together_are_one_letter)
     drive(&driver);
     cr_assert_eq(driver.deliveries, 1);
     cr_assert_eq(driver.facts, KN_FACT_ANSWERED | KN_FACT_RELEASED | KN_FACT_POSTED);
-    kn_mailbox_drop(driver.mailbox);
+    close_driver(&driver);
 }
 
 Test(exchange, the_second_answer_loses)
@@ -117,16 +127,18 @@ Test(exchange, the_second_answer_loses)
     kino_request_release(request);
     drive(&driver);
     cr_assert_eq(driver.aborted, 0);
-    kn_mailbox_drop(driver.mailbox);
+    close_driver(&driver);
 }
 
 Test(exchange, a_refused_answer_claims_nothing)
 {
     static const struct kino_field bad = {.name = {"x", 1}, .value = {"a\r\nb: c", 7}};
     const struct kino_response responses[] = {
-        {.size = sizeof(hello), .status = 199},
+        {.size = sizeof(hello), .status = 99},
+        {.size = sizeof(hello), .status = 101},
+        {.size = sizeof(hello), .status = 199, .body = {"x", 1}},
         {.size = sizeof(hello), .status = 1000},
-        {.size = sizeof(hello), .status = 200, .flags = 1},
+        {.size = sizeof(hello), .status = 200, .flags = 1 << 3},
         {.size = sizeof(hello), .status = 200, .fields = &bad, .field_count = 1},
         {.size = 0, .status = 200},
     };
@@ -135,13 +147,13 @@ Test(exchange, a_refused_answer_claims_nothing)
 
     for (size_t i = 0; i < sizeof(responses) / sizeof(responses[0]); i++) {
         cr_assert_eq(kino_request_respond(request, &responses[i]), KINO_INVALID, "answer %zu", i);
-        cr_assert_eq(kino_request_state(request), 0);
+        cr_assert_eq(kino_request_state(request), KINO_STATE_WRITABLE);
     }
     cr_assert_eq(kino_request_respond(request, &hello), 0);
     cr_assert_not(has(&request->out, "x: a"), "nothing of the refused ones is left");
     kino_request_release(request);
     drive(&driver);
-    kn_mailbox_drop(driver.mailbox);
+    close_driver(&driver);
 }
 
 Test(exchange, the_last_release_answers_500_and_no_earlier_one)
@@ -156,7 +168,7 @@ Test(exchange, the_last_release_answers_500_and_no_earlier_one)
     cr_assert_eq(kn_exchange_drop(request), KN_FACT_ANSWERED | KN_FACT_RELEASED);
     cr_assert_eq(request->failure, 500);
     kn_exchange_destroy(request);
-    kn_mailbox_drop(driver.mailbox);
+    close_driver(&driver);
 }
 
 Test(exchange, release_of_nothing_does_nothing)
@@ -175,7 +187,7 @@ Test(exchange, an_abort_is_told_once_and_ends_the_right_to_answer)
     kino_request_release(request);
     drive(&driver);
     cr_assert_eq(driver.facts, KN_FACT_ABORTED | KN_FACT_RELEASED | KN_FACT_POSTED);
-    kn_mailbox_drop(driver.mailbox);
+    close_driver(&driver);
 }
 
 Test(exchange, an_answer_after_the_drain_began_says_close)
@@ -189,7 +201,7 @@ Test(exchange, an_answer_after_the_drain_began_says_close)
     cr_assert_not(request->framing.keep_alive);
     kino_request_release(request);
     drive(&driver);
-    kn_mailbox_drop(driver.mailbox);
+    close_driver(&driver);
 }
 
 Test(exchange, reset_makes_it_as_new_and_keeps_little_memory)
@@ -197,7 +209,7 @@ Test(exchange, reset_makes_it_as_new_and_keeps_little_memory)
     struct driver driver = open_driver();
     struct kino_request *request = open_exchange(&driver, 1);
 
-    cr_assert_eq(kn_buf_reserve(&request->out, 8 * KEEP_BYTES), 0);
+    cr_assert_eq(kn_buf_reserve(&request->out.first, 8 * KEEP_BYTES), 0);
     cr_assert_eq(kn_buf_append(&request->body, "body", 4), 0);
     kino_request_respond(request, &hello);
     drive(&driver);
@@ -206,13 +218,13 @@ Test(exchange, reset_makes_it_as_new_and_keeps_little_memory)
     request->dispatched = true;
     atomic_store(&request->worker_id, 7);
     kn_exchange_reset(request, KEEP_BYTES);
-    cr_assert_eq(kino_request_state(request), 0);
+    cr_assert_eq(kino_request_state(request), KINO_STATE_WRITABLE);
     cr_assert_eq(atomic_load(&request->worker_id), 0);
     cr_assert_not(request->released || request->taken || request->dispatched || request->answered);
     cr_assert_eq(request->body.len, 0);
-    cr_assert_null(request->out.data);
+    cr_assert_null(request->out.first.data);
     kn_exchange_destroy(request);
-    kn_mailbox_drop(driver.mailbox);
+    close_driver(&driver);
 }
 
 Test(exchange, fields_are_found_by_name)
@@ -240,7 +252,7 @@ Test(exchange, fields_are_found_by_name)
     cr_assert_null(kino_request_field(request, "").data);
     kino_request_release(request);
     drive(&driver);
-    kn_mailbox_drop(driver.mailbox);
+    close_driver(&driver);
 }
 
 /* Two threads that go through all exchanges in step, so that each is claimed by both at once. */
@@ -293,7 +305,7 @@ Test(exchange, a_claim_has_exactly_one_winner)
         cr_assert_eq(atomic_load(&race.winners[i]), 1, "exchange %d", i);
         kn_exchange_destroy(race.requests[i]);
     }
-    kn_mailbox_drop(driver.mailbox);
+    close_driver(&driver);
 }
 
 /* Two users of each exchange: one answers, one aborts, both release. */
@@ -359,7 +371,7 @@ Test(exchange, each_is_answered_once_and_released_once_whoever_comes_first)
     cr_assert_eq(driver.answered, atomic_load(&users.answers));
     cr_assert_eq(driver.aborted, atomic_load(&users.aborts));
     cr_assert_not(driver.released_twice);
-    kn_mailbox_drop(driver.mailbox);
+    close_driver(&driver);
 }
 
 /* What is not freed, or freed twice, AddressSanitizer reports. */
@@ -375,7 +387,7 @@ Test(exchange, all_memory_goes_though_the_loop_ends_in_between)
     while (driver.released < ROUNDS / 2)
         drive(&driver);
     kn_mailbox_close(driver.mailbox, &driver);
-    kn_mailbox_drop(driver.mailbox);
+    close_driver(&driver);
     pthread_join(threads[0], NULL);
     pthread_join(threads[1], NULL);
     cr_assert_geq(driver.released, ROUNDS / 2);
@@ -389,9 +401,9 @@ Test(exchange, may_be_used_and_released_after_its_loop_ended)
     struct kino_request *silent = open_exchange(&driver, 1);
 
     kn_mailbox_close(driver.mailbox, &driver);
-    kn_mailbox_drop(driver.mailbox);
+    close_driver(&driver);
     cr_assert_eq(kino_request_respond(answered, &hello), 0);
-    cr_assert_eq(kino_request_state(answered), KINO_STATE_ANSWERED);
+    cr_assert_eq(kino_request_state(answered), KINO_STATE_ANSWERED | KINO_STATE_WRITABLE);
     kino_request_release(answered);
     kino_request_release(silent);
     cr_assert_eq(driver.deliveries, 0);

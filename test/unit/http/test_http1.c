@@ -27,6 +27,8 @@ static const struct kn_limits defaults = {
     .max_field_bytes = 16384,
     .max_target_bytes = 8192,
     .max_body_bytes = 52428800,
+    .max_chunk_line_bytes = 1024,
+    .max_trailer_bytes = 1024,
 };
 
 static char *guard_page(void)
@@ -48,6 +50,7 @@ struct player {
     struct kn_http1 http1;
     struct kn_head head;
     struct kn_buf body;
+    struct kn_head trailers;
     struct kn_buf log;
 };
 
@@ -74,7 +77,9 @@ static void note_request(struct player *player)
     note_slice(player, " at ", view->authority);
     note(player, view->version == KINO_HTTP_1_0 ? ", 1.0" : ", 1.1");
     note(player, player->http1.keep_alive ? ", goes on" : ", closes");
-    note_slice(player, ": ", view->body);
+    note_slice(player, ": ",
+               player->body.len ? (struct kino_slice){player->body.data, player->body.len}
+                                : (struct kino_slice){0});
     note(player, "\n");
 }
 
@@ -91,7 +96,7 @@ static bool note_event(struct player *player, enum kn_http1_event event)
         return true;
     case KN_HTTP1_DONE:
         note_request(player);
-        kn_http1_begin(&player->http1, &player->head, &player->body);
+        kn_http1_begin(&player->http1, &player->head, &player->body, &player->trailers);
         return true;
     case KN_HTTP1_REJECT:
         snprintf(status, sizeof(status), "%d\n", player->http1.status);
@@ -130,7 +135,7 @@ static char *play(const struct kn_limits *limits, const char *raw, size_t len, s
     size_t at = 0;
 
     kn_http1_init(&player.http1, limits);
-    kn_http1_begin(&player.http1, &player.head, &player.body);
+    kn_http1_begin(&player.http1, &player.head, &player.body, &player.trailers);
     while (at < len) {
         size_t piece = at == 0 ? first : step;
 
@@ -146,6 +151,7 @@ static char *play(const struct kn_limits *limits, const char *raw, size_t len, s
 
         kn_head_deinit(&player.head);
         kn_buf_deinit(&player.body);
+        kn_head_deinit(&player.trailers);
         kn_buf_deinit(&player.log);
         return log;
     }
@@ -290,7 +296,7 @@ Test(http1, empty_lines_begin_no_request)
     enum kn_http1_event event;
 
     kn_http1_init(&player.http1, &defaults);
-    kn_http1_begin(&player.http1, &player.head, &player.body);
+    kn_http1_begin(&player.http1, &player.head, &player.body, &player.trailers);
     cr_assert_not(kn_http1_started(&player.http1));
     kn_http1_feed(&player.http1, "\r\n", 2, &event);
     cr_assert_not(kn_http1_started(&player.http1));
@@ -612,7 +618,7 @@ Test(http1, a_quarter_of_a_million_one_byte_chunks_cost_no_more_than_linear_time
     for (size_t i = 0; i < CHUNKS; i++)
         memcpy(raw + head_len + i * (sizeof(chunk) - 1), chunk, sizeof(chunk) - 1);
     kn_http1_init(&player.http1, &defaults);
-    kn_http1_begin(&player.http1, &player.head, &player.body);
+    kn_http1_begin(&player.http1, &player.head, &player.body, &player.trailers);
     for (size_t part = 0; part < PARTS; part++) {
         size_t end = len / PARTS * (part + 1);
         clock_t began = clock();
@@ -632,6 +638,7 @@ Test(http1, a_quarter_of_a_million_one_byte_chunks_cost_no_more_than_linear_time
     free(raw);
     kn_head_deinit(&player.head);
     kn_buf_deinit(&player.body);
+    kn_head_deinit(&player.trailers);
     kn_buf_deinit(&player.log);
 }
 
@@ -792,7 +799,8 @@ Test(http1, the_body_is_bounded)
 
 Test(http1, bounds_can_be_off)
 {
-    static const struct kn_limits none = {SIZE_MAX, SIZE_MAX, SIZE_MAX, SIZE_MAX, UINT64_MAX};
+    static const struct kn_limits none = {SIZE_MAX,   SIZE_MAX, SIZE_MAX, SIZE_MAX,
+                                          UINT64_MAX, SIZE_MAX, SIZE_MAX};
 
     expect(&none, RAW(GET "a: b\r\n\r\n" CODED "1\r\nx\r\n0\r\n\r\nPUMA /"),
            GOT POSTED ": x\n501\n");
@@ -852,7 +860,7 @@ Test(http1, warm_memory_is_used_again_and_excess_is_given_back)
     memset(large + head_len, 'x', len - (size_t)head_len);
     memcpy(large + 9000, "\r\n\r\n", 4);
     kn_http1_init(&player.http1, &defaults);
-    kn_http1_begin(&player.http1, &player.head, &player.body);
+    kn_http1_begin(&player.http1, &player.head, &player.body, &player.trailers);
     cr_assert(play_piece(&player, small, sizeof(small) - 1));
     text = player.head.text.data;
     body = player.body.data;
@@ -870,5 +878,6 @@ Test(http1, warm_memory_is_used_again_and_excess_is_given_back)
     free(large);
     kn_head_deinit(&player.head);
     kn_buf_deinit(&player.body);
+    kn_head_deinit(&player.trailers);
     kn_buf_deinit(&player.log);
 }
