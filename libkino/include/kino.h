@@ -19,9 +19,9 @@
  * none.
  *
  * The comment of each function names the threads that may call it. Only `kino_server_wait`,
- * `kino_server_serve`, `kino_worker_wait`, `kino_worker_take` and `kino_request_wait` sleep. "The worker's own" thread
- * is, for an inline worker, that of its first take or wait, unless it migrates; a queue worker may
- * be used by any, one call at a time.
+ * `kino_server_serve`, `kino_worker_wait`, `kino_worker_take` and `kino_request_wait` sleep. "The
+ * worker's own" thread is, for an inline worker, that of its first take or wait, unless it
+ * migrates; a queue worker may be used by any, one call at a time.
  */
 #ifndef KINO_H
 #define KINO_H
@@ -102,7 +102,7 @@ enum kino_field_flag {
 };
 
 enum kino_head_flag {
-    KINO_HEAD_SENSITIVE = 1 << 0, /* some field is sensitive */
+    KINO_HEAD_SENSITIVE = 1 << 0,  /* some field is sensitive */
     KINO_HEAD_BODY_WHOLE = 1 << 1, /* `body` is all there is; else kino_request_body reads it */
     KINO_HEAD_UPGRADE = 1 << 2,    /* the client offers another protocol: 101 may be answered */
 };
@@ -140,10 +140,10 @@ struct kino_head {
     struct kino_slice local_address;
     uint32_t peer_port;
     uint32_t local_port;
-    uint32_t version;    /* enum kino_http_version */
-    uint32_t flags;      /* enum kino_head_flag */
-    uint64_t listener;   /* what kino_server_listen returned */
-    uint64_t arrival_ns; /* CLOCK_MONOTONIC, when its first byte was read */
+    uint32_t version;        /* enum kino_http_version */
+    uint32_t flags;          /* enum kino_head_flag */
+    uint64_t listener;       /* what kino_server_listen returned */
+    uint64_t arrival_ns;     /* CLOCK_MONOTONIC, when its first byte was read */
     uint64_t content_length; /* of the body; KINO_OFF: it comes in chunks, and is not known yet */
 };
 
@@ -229,7 +229,7 @@ struct kino_config {
     uint64_t max_pipelined;        /* queued or unreleased requests per connection; 16 */
     /* The value of the `server` field, copied; absent: "kino"; empty: there is no such field. */
     struct kino_slice server_field;
-    kino_log_fn log;           /* NULL: nothing is logged */
+    kino_log_fn log; /* NULL: nothing is logged */
     void *log_context;
 };
 
@@ -252,6 +252,30 @@ struct kino_listener {
      * duplicate, so it stays the caller's, and shares with whoever else has the socket: it makes it
      * a blocking one, and neither shuts it down nor removes its path. */
     uint64_t descriptor;
+};
+
+/** How a request is written into the access log. Values may be added. */
+enum kino_access_format {
+    KINO_ACCESS_COMMON = 1,   /* the Common Log Format */
+    KINO_ACCESS_COMBINED = 2, /* the same with Referer and User-Agent; the default */
+    KINO_ACCESS_JSON = 3,     /* an object */
+    KINO_ACCESS_SHORT = 4,    /* for people: `200 GET /path 1.2ms` */
+};
+
+enum kino_access_flag {
+    KINO_ACCESS_DESCRIPTOR = 1 << 0, /* `descriptor` counts, and there is no path */
+    KINO_ACCESS_COLOR = 1 << 1,      /* the short format has colours; the others never do */
+};
+
+/** Where a line for each request goes. */
+struct kino_access_log {
+    uint64_t size;
+    uint64_t format;        /* enum kino_access_format; default KINO_ACCESS_COMBINED */
+    uint64_t flags;         /* enum kino_access_flag */
+    struct kino_slice path; /* is appended to, and made if there is none */
+    uint64_t descriptor;    /* with KINO_ACCESS_DESCRIPTOR; is duplicated */
+    uint64_t queue_bytes; /* lines that wait to be written, about; past it they are dropped; 1 MiB,
+                             65536 .. 2^30 */
 };
 
 struct kino_worker_config {
@@ -332,6 +356,47 @@ struct kino_probe_result {
     uint64_t features; /* enum kino_feature */
 };
 
+enum {
+    KINO_STATUS_CLASSES = 10,
+    /* Bucket 0 counts what took less than 1 us, bucket n what took from 2^(n-1) to less than 2^n
+     * us, and the last one all the rest. */
+    KINO_HISTOGRAM_BUCKETS = 32,
+};
+
+/**
+ * Filled by kino_server_stats up to the caller's `size`: sums over the loops since the server was
+ * created, and, where said, how many there are now.
+ */
+struct kino_stats {
+    uint64_t size;
+    uint64_t connections;      /* accepted */
+    uint64_t connections_now;  /* open */
+    uint64_t requests;         /* complete, and handed to the queue */
+    uint64_t in_flight;        /* now: in the queue or with a worker, and not answered */
+    uint64_t queued;           /* now: in the queue; see kino_server_lane_depth */
+    uint64_t bytes_in;         /* received */
+    uint64_t bytes_out;        /* sent */
+    uint64_t rejected;         /* refused by the library, 4xx or 5xx; a 408 is a timeout instead */
+    uint64_t aborted;          /* connections closed by the library that had an answer to come */
+    uint64_t queue_full;       /* requests that had to wait for room in the queue */
+    uint64_t idle_timeouts;    /* connections closed after idle_timeout_ms */
+    uint64_t head_timeouts;    /* 408 after head_timeout_ms */
+    uint64_t body_timeouts;    /* 408 after body_timeout_ms */
+    uint64_t write_timeouts;   /* connections aborted after write_timeout_ms */
+    uint64_t request_timeouts; /* 504 after request_timeout_ms */
+    uint64_t queue_timeouts;   /* 503 after queue_timeout_ms */
+    uint64_t responses[KINO_STATUS_CLASSES]; /* by the status's first digit */
+    uint64_t latency_sum_us;                 /* of all in latency_us */
+    /* From a request's first byte to its answer's being handed to the connection. */
+    uint64_t latency_us[KINO_HISTOGRAM_BUCKETS];
+    uint64_t queue_sum_us; /* of all in queue_us */
+    /* From a request's being handed to the queue to its being taken. */
+    uint64_t queue_us[KINO_HISTOGRAM_BUCKETS];
+    uint64_t access_lines;   /* of the access log, written */
+    uint64_t access_dropped; /* not written, because the queue was full */
+    uint64_t access_failed;  /* not written, because a write failed or did not come to its end */
+};
+
 /**
  * Name the version of the library in use.
  *
@@ -357,7 +422,8 @@ KINO_API const char *kino_strerror(int result);
  *
  * out:     `size` set by the caller.
  * Threads: any.
- * Errors:  KINO_INVALID: size is 0. What is missing is not an error of the call but `out->error`.
+ * Errors:  KINO_INVALID: size is less than 8 or more than 4096. What is missing is not an error of
+ *          the call but `out->error`.
  */
 KINO_API int kino_probe(struct kino_probe_result *out);
 
@@ -412,6 +478,30 @@ KINO_API int kino_server_port(const struct kino_server *server, uint64_t listene
 KINO_API int kino_server_share(struct kino_server *server, uint64_t index);
 
 /**
+ * Write a line for each request. A thread of the library's own, kino-log, with all signals blocked,
+ * writes from kino_server_start to kino_server_destroy; nobody waits for it. What goes wrong is
+ * logged at most once a second, and counted in struct kino_stats.
+ *
+ * access:  borrowed for the call.
+ * Threads: any, before kino_server_start.
+ * Errors:  KINO_INVALID: a value out of its range, neither or both of path and descriptor, or one
+ *          that cannot be written to; -errno of opening the path, a FIFO that nobody reads (-ENXIO)
+ *          included, or of duplicating the descriptor: the log callback gets a line that says
+ *          which. KINO_BUSY: started already, or it has its log; -ENOMEM.
+ */
+KINO_API int kino_server_log_access(struct kino_server *server,
+                                    const struct kino_access_log *access);
+
+/**
+ * Have the access log's path opened anew before the next line is written: the file was renamed. If
+ * that fails, the old file is written on and a line logged. A descriptor stays as it is.
+ *
+ * Threads: any; async-signal-safe.
+ * Errors:  none: 0.
+ */
+KINO_API int kino_server_reopen_logs(struct kino_server *server);
+
+/**
  * Bind every listener and begin to serve. Queue: starts the loops' threads, named kino-loop-N, with
  * all signals blocked. Inline: connections are accepted from each worker's first take or wait.
  *
@@ -459,11 +549,32 @@ KINO_API int kino_server_interrupt(struct kino_server *server);
  *
  * server:  NULL is allowed and does nothing.
  * Threads: any; nobody may be inside another call with this server. May block for the end of the
- *          loops' threads.
+ *          loops' threads, and up to 2 s until the access log is written. A write that blocks for
+ *          longer is left behind with its thread and its descriptor, both of which end with it.
  * Errors:  KINO_BUSY: not drained, or a worker is not destroyed; nothing was freed. Never in a
  * child.
  */
 KINO_API int kino_server_destroy(struct kino_server *server);
+
+/**
+ * Tell what the server has done. Each number is exact, but they are read one after another while
+ * the loops count on.
+ *
+ * out:     `size` set by the caller.
+ * Threads: any; async-signal-safe.
+ * Errors:  KINO_INVALID: size is less than 8 or more than 4096.
+ */
+KINO_API int kino_server_stats(const struct kino_server *server, struct kino_stats *out);
+
+/**
+ * Tell how many requests wait for a worker in one of the server's queues.
+ *
+ * lane:    its number, from 0.
+ * Returns: how many.
+ * Threads: any; async-signal-safe.
+ * Errors:  KINO_INVALID: there are no so many queues, or kino_server_start has not made them yet.
+ */
+KINO_API int kino_server_lane_depth(const struct kino_server *server, uint64_t lane);
 
 /**
  * Run a handler on `threads` threads until the server is drained. Starts a server that is not

@@ -24,3 +24,18 @@ int kn_abi_read(void *out, size_t out_size, const void *in)
     memcpy(out, in, size < out_size ? size : out_size);
     return 0;
 }
+
+int kn_abi_write(void *out, const void *in, size_t in_size)
+{
+    uint64_t size;
+    uint64_t copied;
+
+    memcpy(&size, out, sizeof(size));
+    if (size < sizeof(size) || size > LARGEST_STRUCT)
+        return KINO_INVALID;
+    copied = size < in_size ? size : in_size;
+    memset(out, 0, size);
+    memcpy(out, in, copied);
+    memcpy(out, &copied, sizeof(copied));
+    return 0;
+}

@@ -59,3 +59,12 @@ bool kn_lane_empty(struct kn_lane *lane)
 {
     return atomic_load(&lane->head) == atomic_load(&lane->tail);
 }
+
+uint64_t kn_lane_count(const struct kn_lane *lane)
+{
+    /* The head first: the tail that is read after it is never behind it. */
+    const uint64_t head = atomic_load_explicit(&lane->head, memory_order_acquire);
+    const uint64_t count = atomic_load_explicit(&lane->tail, memory_order_acquire) - head;
+
+    return count < lane->depth ? count : lane->depth;
+}

@@ -27,5 +27,8 @@ bool kn_lane_push(struct kn_lane *lane, struct kino_request *request);
 /* Any thread. NULL: empty. */
 struct kino_request *kn_lane_pop(struct kn_lane *lane);
 bool kn_lane_empty(struct kn_lane *lane);
+/* How many are in it, at most its depth; while others push and pop, about so many.
+ * Async-signal-safe. */
+uint64_t kn_lane_count(const struct kn_lane *lane);
 
 #endif

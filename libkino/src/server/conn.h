@@ -53,7 +53,7 @@ struct kn_conn {
     uint64_t write_since_ms;     /* since when something waits to be sent; 0: nothing does */
     uint64_t written;            /* since then */
 
-    uint64_t arrival_ns; /* of the first byte of `reading` */
+    uint64_t arrival_ns; /* of the first byte of the last request; 0: none has come */
     unsigned listener;
     uint32_t peer_port;
     uint32_t local_port;
@@ -107,6 +107,8 @@ void kn_conn_abandon(struct kn_conn *conn);
 /* Cancel all, give up the exchanges, and close. Idempotent; the memory goes with the last
  * completion. */
 void kn_conn_close(struct kn_conn *conn);
+/* The same by our own will, though an answer may be due. */
+void kn_conn_cut(struct kn_conn *conn);
 
 /* Between the parts of a connection. */
 
@@ -123,6 +125,13 @@ void kn_conn_mark_dirty(struct kn_conn *conn);
 
 /* Tell the users of these requests, linked by their `order`. */
 void kn_conn_tell(struct kn_list *requests, uint32_t state);
+/* Tell the statistics of an answer that is handed to the connection. */
+void kn_conn_count_answer(struct kn_conn *conn, const struct kino_request *request,
+                          unsigned status);
+/* Tell the access log how a request ended: with this answer, or none where the status is 0. */
+void kn_conn_log_access(struct kn_conn *conn, const struct kino_request *request, unsigned status,
+                        uint64_t body_bytes);
+
 /* Have nothing more to do with these requests. */
 void kn_conn_forget_all(struct kn_conn *conn, struct kn_list *requests);
 

@@ -28,6 +28,7 @@ void kn_conn_send_continue(struct kn_conn *conn)
         return;
     }
     conn->continue_due = false;
+    kn_stats_response(&conn->loop->stats, 100);
     if (kn_chain_append(&conn->out, text, sizeof(text) - 1) < 0)
         kn_conn_close(conn);
     else
@@ -42,6 +43,8 @@ static void forget(struct kn_conn *conn, struct kino_request *request)
         kn_conn_end_reading(conn);
     if (conn->raw == request)
         conn->raw = NULL;
+    if (!request->taken)
+        kn_conn_log_access(conn, request, 0, 0);
     kn_list_remove(&request->order);
     request->conn = NULL;
     if (!request->dispatched || request->released)
@@ -59,7 +62,9 @@ void kn_conn_forget_all(struct kn_conn *conn, struct kn_list *list)
 /* What became of the answer that is due. */
 struct progress {
     bool done;
-    bool keep_alive; /* the connection may go on after it */
+    bool keep_alive;     /* the connection may go on after it */
+    unsigned status;     /* once it is known; else 0 */
+    uint64_t body_bytes; /* that were handed to the connection */
 };
 
 static int take_failure(struct kn_conn *conn, struct kino_request *request,
@@ -73,31 +78,50 @@ static int take_failure(struct kn_conn *conn, struct kino_request *request,
     if (conn->loop->draining || conn->reading == request)
         framing.keep_alive = false;
     rc = kn_response_write_error(&conn->out, request->failure, retry_after_s, &framing);
-    *progress = (struct progress){.done = true, .keep_alive = framing.keep_alive};
+    *progress = (struct progress){.done = true,
+                                  .keep_alive = framing.keep_alive,
+                                  .status = request->failure,
+                                  .body_bytes = framing.sent};
     return rc;
+}
+
+/* Does its answer, which has begun, come piece by piece? */
+static bool is_stream(const struct kino_request *request)
+{
+    return request->answered && !request->failure &&
+           (atomic_load_explicit(&request->state, memory_order_relaxed) & KN_STATE_STREAMING);
 }
 
 static int take_stream(struct kn_conn *conn, struct kino_request *request,
                        struct progress *progress)
 {
+    unsigned interims;
     int end;
 
     if (kn_chain_len(&conn->out) >= KN_CONN_OUT_MOST)
         return 0; /* the client is slower: so is the writer, then */
-    end = kn_exchange_take_stream(request, &conn->out);
+    end = kn_exchange_take_stream(request, &conn->out, &interims);
     if (end < 0)
         return end;
-    if (request->answered && end != KN_STREAM_GOES_ON)
-        *progress = (struct progress){
-            .done = true,
-            .keep_alive = end == KN_STREAM_FINISHED && request->framing.keep_alive,
-        };
+    while (interims-- > 0)
+        kn_stats_response(&conn->loop->stats, 100);
+    if (!is_stream(request))
+        return 0;
+    progress->status = request->framing.status;
+    if (end != KN_STREAM_GOES_ON) {
+        progress->done = true;
+        progress->keep_alive = end == KN_STREAM_FINISHED && request->framing.keep_alive;
+        progress->body_bytes = request->framing.sent;
+    }
     return 0;
 }
 
 static int take_whole(struct kn_conn *conn, struct kino_request *request, struct progress *progress)
 {
-    *progress = (struct progress){.done = true, .keep_alive = request->framing.keep_alive};
+    *progress = (struct progress){.done = true,
+                                  .keep_alive = request->framing.keep_alive,
+                                  .status = request->framing.status,
+                                  .body_bytes = request->framing.sent};
     if (kn_chain_len(&conn->out) == 0)
         kn_loop_spare(conn->loop, &conn->out.first);
     return kn_chain_move(&conn->out, &request->out);
@@ -108,15 +132,12 @@ static int take_whole(struct kn_conn *conn, struct kino_request *request, struct
 static int take_answer(struct kn_conn *conn, struct kino_request *request,
                        struct progress *progress)
 {
-    const bool is_stream =
-        request->answered && !request->failure &&
-        (atomic_load_explicit(&request->state, memory_order_relaxed) & KN_STATE_STREAMING);
     int rc = 0;
 
     *progress = (struct progress){0};
     if (request->streams)
         rc = take_stream(conn, request, progress);
-    if (rc < 0 || !request->answered || is_stream)
+    if (rc < 0 || !request->answered || is_stream(request))
         return rc;
     return request->failure ? take_failure(conn, request, progress)
                             : take_whole(conn, request, progress);
@@ -178,8 +199,13 @@ static void pump(struct kn_conn *conn)
             kn_conn_close(conn);
             return;
         }
+        if (progress.status && !request->counted) {
+            request->counted = true;
+            kn_conn_count_answer(conn, request, progress.status);
+        }
         if (!progress.done)
             break;
+        kn_conn_log_access(conn, request, progress.status, progress.body_bytes);
         settle(conn, request, &progress.keep_alive);
         if (!progress.keep_alive)
             end_order(conn, conn->order.next);
@@ -209,8 +235,10 @@ static bool is_due(const struct kn_conn *conn, const struct kino_request *reques
 void kn_conn_aborted(struct kn_conn *conn, struct kino_request *request)
 {
     pump(conn); /* what was written before leaves; or the connection ends, and takes it along */
-    if (is_due(conn, request))
-        end_order(conn, &request->order);
+    if (!is_due(conn, request))
+        return;
+    kn_stats_add(&conn->loop->stats, KN_COUNT_ABORTED, 1);
+    end_order(conn, &request->order);
     kn_conn_mark_dirty(conn);
 }
 
@@ -379,6 +407,7 @@ void kn_conn_on_send(struct kn_op *op, const struct kn_completion *completion)
     if (completion->result > 0) {
         kn_chain_consume(&conn->sending, (size_t)completion->result);
         conn->written += (uint64_t)completion->result;
+        kn_stats_add(&conn->loop->stats, KN_COUNT_BYTES_OUT, (uint64_t)completion->result);
     }
     if (kn_chain_len(&conn->sending) > 0) {
         send_next(conn);

@@ -39,6 +39,7 @@ static bool begin_request(struct kn_conn *conn)
     request->conn = conn;
     conn->reading = request;
     conn->arrival_ns = conn->loop->now_ns;
+    request->head.view.arrival_ns = conn->arrival_ns;
     kn_http1_begin(&conn->http1, &request->head, &request->body, &request->trailers);
     kn_conn_set_read_deadline(conn, kn_conn_config(conn)->head_timeout_ms);
     return true;
@@ -69,7 +70,6 @@ static void complete_view(const struct kn_conn *conn, struct kino_request *reque
     view->local_address = copy_text(request->local_text, conn->local_text);
     view->local_port = conn->local_port;
     view->listener = conn->listener;
-    view->arrival_ns = conn->arrival_ns;
 }
 
 struct kino_request *kn_conn_end_reading(struct kn_conn *conn)
@@ -189,6 +189,8 @@ void kn_conn_reject(struct kn_conn *conn, unsigned status)
 
     conn->last = true;
     conn->rejected = true;
+    if (status != 408)
+        kn_stats_add(&conn->loop->stats, KN_COUNT_REJECTED, 1);
     if (streams_in(conn)) {
         reject_stream(conn, status);
         return;
@@ -436,6 +438,7 @@ void kn_conn_on_receive(struct kn_op *op, const struct kn_completion *completion
         return;
     }
     if (completion->result > 0) {
+        kn_stats_add(&conn->loop->stats, KN_COUNT_BYTES_IN, (uint64_t)completion->result);
         received(conn, completion->data, (size_t)completion->result);
         kn_conn_receive(conn);
     } else if (completion->result == 0) {

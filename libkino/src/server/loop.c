@@ -99,7 +99,18 @@ static bool push(struct kn_loop *loop, struct kino_request *request)
         return false;
     }
     loop->published++;
+    request->in_flight = true;
+    kn_stats_add(&loop->stats, KN_COUNT_IN_FLIGHT, 1);
     return true;
+}
+
+/* It is answered, or never will be. */
+static void land(struct kn_loop *loop, struct kino_request *request)
+{
+    if (!request->in_flight)
+        return;
+    request->in_flight = false;
+    kn_stats_subtract(&loop->stats, KN_COUNT_IN_FLIGHT, 1);
 }
 
 void kn_loop_publish(struct kn_loop *loop, struct kino_request *request)
@@ -107,6 +118,7 @@ void kn_loop_publish(struct kn_loop *loop, struct kino_request *request)
     const uint64_t timeout_ms = loop->server->config.request_timeout_ms;
 
     kn_list_append(&loop->live, &request->live);
+    kn_stats_add(&loop->stats, KN_COUNT_REQUESTS, 1);
     request->published_ns = loop->now_ns;
     if (timeout_ms != KINO_OFF) {
         request->due_ms = kn_clock_after(loop->now_ms, timeout_ms);
@@ -114,14 +126,16 @@ void kn_loop_publish(struct kn_loop *loop, struct kino_request *request)
     }
     if (kn_list_empty(&loop->queue) && push(loop, request))
         return;
+    kn_stats_add(&loop->stats, KN_COUNT_QUEUE_FULL, 1);
     request->queued_ms = loop->now_ms;
     kn_list_append(&loop->queue, &request->queue);
     kn_timer_set(&loop->wheel, &loop->resume_timer, loop->now_ms + KN_LOOP_RESUME_MS);
 }
 
 /* What was claimed for it gets a status of ours. */
-static void fail(struct kino_request *request, unsigned status)
+static void fail(struct kn_loop *loop, struct kino_request *request, unsigned status)
 {
+    land(loop, request);
     request->failure = status;
     request->answered = true;
     if (request->conn && !request->taken)
@@ -129,11 +143,11 @@ static void fail(struct kino_request *request, unsigned status)
 }
 
 /* Answer with a status of ours what nobody has answered. False: somebody has. */
-static bool answer_for(struct kino_request *request, unsigned status)
+static bool answer_for(struct kn_loop *loop, struct kino_request *request, unsigned status)
 {
     if (!kn_exchange_claim(request))
         return false;
-    fail(request, status);
+    fail(loop, request, status);
     return true;
 }
 
@@ -147,12 +161,15 @@ static void withdraw(struct kino_request *request)
 
 void kn_loop_answer_late(struct kino_request *request)
 {
+    struct kn_loop *loop = request->conn->loop;
+
     if (!kn_exchange_claim(request))
         return;
     if (!kn_list_empty(&request->queue))
         withdraw(request);
     kn_exchange_tell(request, KINO_STATE_TIMED_OUT);
-    fail(request, 504);
+    fail(loop, request, 504);
+    kn_stats_add(&loop->stats, KN_COUNT_REQUEST_TIMEOUTS, 1);
 }
 
 /* Requests that waited for a place in the lane. */
@@ -168,7 +185,8 @@ static void push_queue(struct kn_loop *loop)
             kn_list_remove(&request->queue);
         } else if (loop->now_ms - request->queued_ms >= timeout_ms) {
             withdraw(request);
-            answer_for(request, 503);
+            answer_for(loop, request, 503);
+            kn_stats_add(&loop->stats, KN_COUNT_QUEUE_TIMEOUTS, 1);
             kn_loop_exhausted(loop, "the queue was full for queue_timeout_ms: answering 503");
         } else {
             return;
@@ -183,6 +201,8 @@ void kn_loop_on_mail(struct kn_mail *mail, void *driver)
     const uint32_t facts = atomic_exchange(&request->facts, 0);
     struct kn_conn *conn = request->conn;
 
+    if (facts & (KN_FACT_ANSWERED | KN_FACT_ABORTED | KN_FACT_RELEASED))
+        land(loop, request);
     if (facts & KN_FACT_ANSWERED)
         request->answered = true;
     if (facts & KN_FACT_STREAM)
@@ -237,14 +257,20 @@ void kn_loop_abort_worker(struct kn_loop *loop, uint64_t worker_id, unsigned sta
     /* From the start each time: an answer may end a connection, and take others off the list. */
     while ((request = find_unfinished(loop, worker_id))) {
         atomic_store_explicit(&request->worker_id, 0, memory_order_relaxed);
-        if (!answer_for(request, status) && is_unfinished(request))
+        if (!answer_for(loop, request, status) && is_unfinished(request))
             kn_conn_aborted(request->conn, request); /* a stream that nobody will finish */
     }
+}
+
+void kn_loop_count_conns(struct kn_loop *loop)
+{
+    kn_stats_set(&loop->stats, KN_COUNT_CONNECTIONS_NOW, loop->conn_count);
 }
 
 void kn_loop_conn_closed(struct kn_loop *loop)
 {
     loop->conn_count--;
+    kn_loop_count_conns(loop);
     atomic_fetch_sub_explicit(&loop->server->connections, 1, memory_order_relaxed);
     kn_accept_resume(loop);
 }
@@ -293,7 +319,7 @@ static void check_drain(struct kn_loop *loop)
     if (kn_accept_ended(loop))
         kn_accept_close(loop);
     if (loop->now_ms >= kn_server_drain_deadline_ms(loop->server))
-        for_conns(loop, kn_conn_close);
+        for_conns(loop, kn_conn_cut);
     else
         kn_timer_set(&loop->wheel, &loop->resume_timer, loop->now_ms + KN_LOOP_RESUME_MS);
 }
@@ -364,6 +390,7 @@ void kn_loop_abandon(struct kn_loop *loop)
     kn_list_init(&loop->starved);
     atomic_fetch_sub_explicit(&loop->server->connections, loop->conn_count, memory_order_relaxed);
     loop->conn_count = 0;
+    kn_loop_count_conns(loop);
     loop->waking = false;
     loop->alarm_ms = UINT64_MAX;
     for (struct kn_list *link = loop->sockets.next; link != &loop->sockets; link = link->next)

@@ -9,6 +9,7 @@
 #include "dispatch/lane.h"
 #include "io/io.h"
 #include "kino.h"
+#include "server/stats.h"
 
 #include <pthread.h>
 
@@ -70,6 +71,7 @@ struct kn_loop {
     bool quiet;       /* the last turn found nothing to do */
     bool idle_closed; /* draining, and every connection was told */
     bool leaving;     /* its worker is being destroyed: as draining, but the sockets go to others */
+    struct kn_stats stats; /* of all its drivers, one after the other */
 };
 
 /* Mail of an exchange. */
@@ -121,6 +123,8 @@ int kn_loop_enlarge(struct kn_loop *loop, struct kn_buf *buf, size_t extra);
 /* Give the buffer's memory to the next answer. */
 void kn_loop_spare(struct kn_loop *loop, struct kn_buf *buf);
 void kn_loop_conn_closed(struct kn_loop *loop);
+/* Tell the statistics how many connections there are. */
+void kn_loop_count_conns(struct kn_loop *loop);
 /* Say in the log what ran out, at most once a second. */
 void kn_loop_exhausted(struct kn_loop *loop, const char *what);
 

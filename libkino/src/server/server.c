@@ -81,6 +81,8 @@ static void free_server(struct kino_server *server)
     kn_signature_drop(server->signature);
     pthread_mutex_destroy(&server->mutex);
     kn_listeners_forget(server);
+    /* The loops are gone: no line follows. */
+    kn_access_log_destroy(atomic_load(&server->access_log));
     kn_free(server->loops);
     kn_free(server);
 }
@@ -92,6 +94,7 @@ static void forget_server(struct kino_server *server)
     kn_listeners_forget(server);
     for (unsigned i = 0; i < server->loop_count; i++)
         kn_loop_forget(&server->loops[i]);
+    kn_access_log_forget(atomic_load(&server->access_log));
     kn_signature_drop(server->signature);
     kn_free(server->loops);
     kn_free(server);
@@ -185,6 +188,8 @@ static void unmake(struct kino_server *server)
     atomic_store(&server->stopping, true);
     kn_server_call_loops(server);
     join_threads(server);
+    if (atomic_load(&server->access_log))
+        kn_access_log_stop(atomic_load(&server->access_log));
     kn_listeners_unbind(server);
     for (unsigned i = 0; i < server->loop_count; i++)
         atomic_store(&server->loops[i].reported, 0);
@@ -208,6 +213,8 @@ int kino_server_start(struct kino_server *server)
     rc = make_loops(server);
     if (rc == 0)
         rc = kn_listeners_bind(server);
+    if (rc == 0 && atomic_load(&server->access_log))
+        rc = kn_access_log_start(atomic_load(&server->access_log));
     if (server->config.dispatch == KINO_DISPATCH_QUEUE)
         for (unsigned i = 0; rc == 0 && i < server->loop_count; i++)
             rc = start_thread(&server->loops[i]);

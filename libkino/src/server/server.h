@@ -8,6 +8,7 @@
 #include "http/response.h"
 #include "io/socket.h"
 #include "kino.h"
+#include "server/access_log.h"
 #include "server/loop.h"
 
 #include <pthread.h>
@@ -72,6 +73,9 @@ struct kino_server {
     _Atomic uint64_t next_worker_id;
     _Atomic uint64_t drain_deadline_ms; /* UINT64_MAX: not draining */
     _Atomic uint32_t bits;              /* enum kn_server_bit; a futex */
+
+    /* Owned; constant after start; NULL: there is none. */
+    _Atomic(struct kn_access_log *) access_log;
 };
 
 /* Bind a socket for each listener and loop. 0, or -errno after a line that names the address. */

@@ -116,7 +116,7 @@ static struct kino_request *pop(struct kino_worker *worker)
     return NULL;
 }
 
-static int take(struct kino_worker *worker, struct kino_request **out)
+static int take(struct kino_worker *worker, uint64_t now_ns, struct kino_request **out)
 {
     struct kino_request *request = pop(worker);
 
@@ -125,30 +125,34 @@ static int take(struct kino_worker *worker, struct kino_request **out)
     atomic_store_explicit(&request->worker_id,
                           atomic_load_explicit(&worker->id, memory_order_relaxed),
                           memory_order_relaxed);
+    atomic_store_explicit(&request->taken_ns, now_ns, memory_order_relaxed);
     *out = request;
     return KINO_REQUEST;
 }
 
 int kino_worker_try_take(struct kino_worker *worker, struct kino_request **out)
 {
+    const uint64_t now_ns = kn_clock_ns();
     int rc;
 
     if (!worker->loop) {
-        rc = take(worker, out);
+        rc = take(worker, now_ns, out);
         return rc == KINO_AGAIN && kn_server_drained(worker->server) ? KINO_CLOSED : rc;
     }
     rc = drive(worker);
     if (rc < 0)
         return rc;
-    if (kn_clock_ns() - worker->loop->now_ns < FLUSH_AFTER_NS) {
-        rc = take(worker, out);
+    if (now_ns - worker->loop->now_ns < FLUSH_AFTER_NS) {
+        rc = take(worker, now_ns, out);
         if (rc != KINO_AGAIN)
             return rc;
     }
     rc = kn_loop_turn(worker->loop, 0);
     if (rc < 0 && rc != KINO_CLOSED)
         return rc;
-    return take(worker, out) == KINO_REQUEST ? KINO_REQUEST : rc == 0 ? KINO_AGAIN : rc;
+    return take(worker, worker->loop->now_ns, out) == KINO_REQUEST ? KINO_REQUEST
+           : rc == 0                                               ? KINO_AGAIN
+                                                                   : rc;
 }
 
 static bool lanes_empty(struct kino_worker *worker)
