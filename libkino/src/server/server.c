@@ -82,7 +82,7 @@ static void forget_server(struct kino_server *server)
 
 static void join_threads(struct kino_server *server)
 {
-    if (server->config.dispatch != KINO_DISPATCH_QUEUE)
+    if (server->config.dispatch == KINO_DISPATCH_INLINE)
         return;
     for (unsigned i = 0; i < server->loop_count; i++) {
         if (server->loops[i].driven)
@@ -200,7 +200,7 @@ int kino_server_start(struct kino_server *server)
     rc = make_loops(server);
     if (rc == 0)
         rc = kn_listeners_bind(server);
-    if (server->config.dispatch == KINO_DISPATCH_QUEUE)
+    if (server->config.dispatch != KINO_DISPATCH_INLINE)
         for (unsigned i = 0; rc == 0 && i < server->loop_count; i++)
             rc = start_thread(&server->loops[i]);
     if (rc < 0) {
