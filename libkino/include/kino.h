@@ -21,7 +21,7 @@
  * The comment of each function names the threads that may call it. Only `kino_server_wait`,
  * `kino_server_serve`, `kino_worker_wait`, `kino_worker_take` and `kino_request_wait` sleep. "The
  * worker's own" thread is, for an inline worker, that of its first take or wait, unless it
- * migrates; a queue worker may be used by any, one call at a time.
+ * migrates; any other may be used by any, one call at a time.
  */
 #ifndef KINO_H
 #define KINO_H
@@ -189,14 +189,18 @@ enum kino_dispatch {
     /* Each worker owns a loop and drives it while it takes or waits. Least CPU per request; a
      * handler that waits holds up the other clients of its loop. */
     KINO_DISPATCH_INLINE = 2,
+    /* As queue, but each worker has a lane of its own, and takes from others' when that is empty.
+     * Less contention where workers are many and handlers short; a request that was put behind a
+     * handler which goes on for long is taken by another worker after some 0.1 ms. */
+    KINO_DISPATCH_LANES = 3,
 };
 
 /** Settings of a server; all zero but `size` is a good server. Times in ms, sizes in bytes. */
 struct kino_config {
     uint64_t size;
     uint64_t dispatch; /* enum kino_dispatch; default KINO_DISPATCH_QUEUE */
-    /* Loops. Queue: threads of the library's own; inline: workers that can be created. Default 1.
-     */
+    /* Loops. Queue and lanes: threads of the library's own; inline: workers that can be created.
+     * Default 1. */
     uint64_t loops;
     uint64_t queue_depth;      /* requests that wait for a worker, in all; default 1024 */
     uint64_t queue_timeout_ms; /* full for that long: 503; default 5000 */
@@ -502,8 +506,9 @@ KINO_API int kino_server_log_access(struct kino_server *server,
 KINO_API int kino_server_reopen_logs(struct kino_server *server);
 
 /**
- * Bind every listener and begin to serve. Queue: starts the loops' threads, named kino-loop-N, with
- * all signals blocked. Inline: connections are accepted from each worker's first take or wait.
+ * Bind every listener and begin to serve. Queue and lanes: starts the loops' threads, named
+ * kino-loop-N, with all signals blocked. Inline: connections are accepted from each worker's first
+ * take or wait.
  *
  * Threads: any; may block for 100 ms while a port that a dead process leaves becomes free.
  * Errors:  -EADDRINUSE, -EACCES, -EADDRNOTAVAIL and whatever else bind says; -EEXIST: at a unix

@@ -23,6 +23,12 @@ RSpec.describe KinoBench::ServerTable do
     end
   end
 
+  it "runs the example with workers in each dispatch" do
+    %w[queue lanes inline].each do |dispatch|
+      expect(command("workers-#{dispatch}")).to end_with("4321", "1", dispatch)
+    end
+  end
+
   it "gives a Ruby server nothing of the caller's gems, and YJIT" do
     expect(table.fetch("puma").environment)
       .to include("RUBYOPT" => nil, "BUNDLE_GEMFILE" => nil, "RUBY_YJIT_ENABLE" => "1")

@@ -287,9 +287,9 @@ Test(workers, inline_are_as_many_as_loops)
     cr_assert_eq(desk_close(desk), 0);
 }
 
-Test(workers, by_queue_are_as_many_as_one_likes)
+TestThreaded(workers, are_as_many_as_one_likes)
 {
-    struct desk *desk = open_alone(KINO_DISPATCH_QUEUE, 1);
+    struct desk *desk = open_alone(dispatch, 1);
     struct kino_worker *workers[20];
 
     for (int i = 0; i < 20; i++)
@@ -402,7 +402,7 @@ TestEach(workers, that_fall_asleep_miss_no_request)
     cr_assert_eq(desk_end(desk), 0);
 }
 
-/* Two workers by queue; one is interrupted just when a request may have woken it, and takes no
+/* Two workers; one is interrupted just when a request may have woken it, and takes no
  * part until the round is over. The other must serve. */
 struct pair {
     struct kino_worker *workers[2];
@@ -440,9 +440,9 @@ static void *serve(void *context)
     return NULL;
 }
 
-Test(workers, that_are_woken_and_interrupted_leave_the_request_to_another)
+TestThreaded(workers, that_are_woken_and_interrupted_leave_the_request_to_another)
 {
-    struct desk *desk = open_alone(KINO_DISPATCH_QUEUE, 1);
+    struct desk *desk = open_alone(dispatch, 1);
     struct client client = client_to(desk->port);
     struct pair pair = {0};
     pthread_t threads[2];
@@ -509,9 +509,9 @@ TestEach(workers, that_died_have_their_requests_answered)
     cr_assert_eq(desk_close(desk), 0);
 }
 
-Test(workers, that_died_take_no_other_s_requests_with_them)
+TestThreaded(workers, that_died_take_no_other_s_requests_with_them)
 {
-    struct desk *desk = open_alone(KINO_DISPATCH_QUEUE, 2);
+    struct desk *desk = open_alone(dispatch, 2);
     struct kino_worker *dies = hire(desk);
     struct kino_worker *lives = hire(desk);
     struct client clients[CLIENTS];
@@ -586,9 +586,9 @@ TestEach(workers, aborted_while_they_answer_send_one_answer)
 
 /* Leaving */
 
-Test(workers, by_queue_may_leave_with_requests_in_hand)
+TestThreaded(workers, may_leave_with_requests_in_hand)
 {
-    struct desk *desk = open_alone(KINO_DISPATCH_QUEUE, 1);
+    struct desk *desk = open_alone(dispatch, 1);
     struct kino_worker *leaves = hire(desk);
     struct kino_worker *stays = hire(desk);
     struct client client = client_to(desk->port);

@@ -94,7 +94,7 @@ static bool push(struct kn_loop *loop, struct kino_request *request)
 {
     atomic_store_explicit(&request->users, 1, memory_order_relaxed);
     request->dispatched = true;
-    if (!kn_lane_push(&loop->lane, request)) {
+    if (!kn_lanes_push(&loop->lanes, request)) {
         request->dispatched = false;
         return false;
     }
@@ -172,7 +172,7 @@ void kn_loop_answer_late(struct kino_request *request)
     kn_stats_add(&loop->stats, KN_COUNT_REQUEST_TIMEOUTS, 1);
 }
 
-/* Requests that waited for a place in the lane. */
+/* Requests that waited for a place in the lanes. */
 static void push_queue(struct kn_loop *loop)
 {
     const uint64_t timeout_ms = loop->server->config.queue_timeout_ms;
@@ -481,9 +481,11 @@ static uint64_t wait_ns(struct kn_loop *loop, uint64_t deadline_ns)
 {
     const uint64_t next_ms = kn_wheel_next_ms(&loop->wheel);
     const uint64_t next_ns = next_ms == UINT64_MAX ? UINT64_MAX : next_ms * KN_NS_PER_MS;
-    const uint64_t until_ns = deadline_ns < next_ns ? deadline_ns : next_ns;
+    uint64_t until_ns = deadline_ns < next_ns ? deadline_ns : next_ns;
     uint64_t now_ns;
 
+    if (loop->lanes.due_ns < until_ns)
+        until_ns = loop->lanes.due_ns;
     if (until_ns == UINT64_MAX)
         return UINT64_MAX;
     now_ns = kn_clock_ns();
@@ -597,7 +599,7 @@ int kn_loop_turn(struct kn_loop *loop, uint64_t deadline_ns)
     if (away)
         catch_up(loop);
     kn_wheel_advance(&loop->wheel, loop->now_ms);
-    kn_parking_wake(&loop->server->parking, loop->published);
+    kn_lanes_wake(&loop->lanes, &loop->server->parking, loop->now_ns);
     if (may_end(loop)) {
         end(loop);
         return KINO_CLOSED;
@@ -615,6 +617,7 @@ int kn_loop_turn(struct kn_loop *loop, uint64_t deadline_ns)
 int kn_loop_init(struct kn_loop *loop, struct kino_server *server, unsigned index, unsigned count)
 {
     const uint64_t depth = server->config.queue_depth / count;
+    const bool one_each = server->config.dispatch == KINO_DISPATCH_LANES;
     int rc;
 
     *loop = (struct kn_loop){.server = server, .index = index};
@@ -628,12 +631,12 @@ int kn_loop_init(struct kn_loop *loop, struct kino_server *server, unsigned inde
     loop->wake_op.fn = on_wake;
     loop->alarm_op.fn = on_alarm;
     loop->alarm_ms = UINT64_MAX;
-    rc = kn_lane_init(&loop->lane, depth > 0 ? depth : 1);
+    rc = kn_lanes_init(&loop->lanes, depth > 0 ? depth : 1, one_each);
     if (rc < 0)
         return rc;
     rc = kn_mailbox_create(loop, &loop->mailbox);
     if (rc < 0)
-        kn_lane_deinit(&loop->lane);
+        kn_lanes_deinit(&loop->lanes);
     return rc;
 }
 
@@ -643,7 +646,7 @@ void kn_loop_deinit(struct kn_loop *loop)
     struct kn_list *link;
 
     /* Nobody will take these any more. */
-    while ((request = kn_lane_pop(&loop->lane)))
+    while ((request = kn_lanes_pop(&loop->lanes, 0)))
         kino_request_release(request);
     kn_mailbox_close(loop->mailbox, loop);
     while ((link = kn_list_shift(&loop->free_exchanges)))
@@ -652,7 +655,7 @@ void kn_loop_deinit(struct kn_loop *loop)
         kn_buf_deinit(&loop->spares[--loop->spare_count]);
     while (loop->large_count > 0)
         kn_buf_deinit(&loop->large[--loop->large_count]);
-    kn_lane_deinit(&loop->lane);
+    kn_lanes_deinit(&loop->lanes);
     kn_mailbox_drop(loop->mailbox);
 }
 

@@ -6,7 +6,7 @@
 #include "base/mailbox.h"
 #include "base/timer.h"
 #include "dispatch/exchange.h"
-#include "dispatch/lane.h"
+#include "dispatch/lanes.h"
 #include "io/io.h"
 #include "kino.h"
 #include "server/stats.h"
@@ -27,16 +27,17 @@ enum {
     KN_LOOP_CATCH_UP = 64,   /* rounds of completions, after the driver was away */
 };
 
-/* One ring, its connections and the lane of its requests. Driver-only but for mailbox and lane. */
+/* One ring, its connections and the lanes of its requests. Driver-only but for mailbox and lanes.
+ */
 struct kn_loop {
     struct kino_server *server;
     unsigned index;
     struct kn_mailbox *mailbox; /* constant; lives as long as the server or any exchange */
-    struct kn_lane lane;
+    struct kn_lanes lanes;
     bool driven;               /* under the server's mutex: it has its thread or worker */
     bool takes;                /* likewise: other loops may pass connections to it */
-    pthread_t thread;          /* queue: the library's own */
-    _Atomic uint32_t reported; /* queue: release after start_result; a futex */
+    pthread_t thread;          /* not inline: the library's own */
+    _Atomic uint32_t reported; /* likewise: release after start_result; a futex */
     int start_result;          /* of the thread's kn_loop_begin */
     struct kn_list sockets;
 
@@ -56,7 +57,7 @@ struct kn_loop {
     struct kn_list dirty;   /* connections with something to send */
     struct kn_list starved; /* connections that found no receive buffer */
     struct kn_list live;    /* exchanges that users have, or will */
-    struct kn_list queue;   /* of those, the ones for which the lane has no place */
+    struct kn_list queue;   /* of those, the ones for which the lanes have no place */
     struct kn_list free_exchanges;
     unsigned free_count;
     struct kn_buf spares[KN_LOOP_SPARES];

@@ -102,7 +102,7 @@ static void forget_server(struct kino_server *server)
 
 static void join_threads(struct kino_server *server)
 {
-    if (server->config.dispatch != KINO_DISPATCH_QUEUE)
+    if (server->config.dispatch == KINO_DISPATCH_INLINE)
         return;
     for (unsigned i = 0; i < server->loop_count; i++) {
         if (server->loops[i].driven)
@@ -215,7 +215,7 @@ int kino_server_start(struct kino_server *server)
         rc = kn_listeners_bind(server);
     if (rc == 0 && atomic_load(&server->access_log))
         rc = kn_access_log_start(atomic_load(&server->access_log));
-    if (server->config.dispatch == KINO_DISPATCH_QUEUE)
+    if (server->config.dispatch != KINO_DISPATCH_INLINE)
         for (unsigned i = 0; rc == 0 && i < server->loop_count; i++)
             rc = start_thread(&server->loops[i]);
     if (rc < 0) {

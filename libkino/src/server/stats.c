@@ -45,6 +45,16 @@ void kn_stats_sum(const struct kn_stats *stats, struct kino_stats *sums)
     sum_histogram(&stats->queue_time, &sums->queue_sum_us, sums->queue_us);
 }
 
+static uint64_t count_lanes(const struct kn_lanes *lanes)
+{
+    uint64_t count = 0;
+    unsigned index = 0;
+
+    for (const struct kn_lane *at; (at = kn_lanes_at(lanes, index)); index++)
+        count += kn_lane_count(at);
+    return count;
+}
+
 int kino_server_stats(const struct kino_server *server, struct kino_stats *out)
 {
     const unsigned count = atomic_load(&server->loop_count);
@@ -55,7 +65,7 @@ int kino_server_stats(const struct kino_server *server, struct kino_stats *out)
         return KINO_INVALID;
     for (unsigned i = 0; i < count; i++) {
         kn_stats_sum(&server->loops[i].stats, &sums);
-        sums.queued += kn_lane_count(&server->loops[i].lane);
+        sums.queued += count_lanes(&server->loops[i].lanes);
     }
     if (access_log)
         kn_access_log_count(access_log, &sums);
@@ -64,7 +74,15 @@ int kino_server_stats(const struct kino_server *server, struct kino_stats *out)
 
 int kino_server_lane_depth(const struct kino_server *server, uint64_t lane)
 {
-    if (lane >= atomic_load(&server->loop_count))
-        return KINO_INVALID;
-    return (int)kn_lane_count(&server->loops[lane].lane);
+    const unsigned count = atomic_load(&server->loop_count);
+
+    for (unsigned i = 0; i < count; i++) {
+        const struct kn_lanes *lanes = &server->loops[i].lanes;
+        unsigned index = 0;
+
+        for (const struct kn_lane *at; (at = kn_lanes_at(lanes, index)); index++)
+            if (lane-- == 0)
+                return (int)kn_lane_count(at);
+    }
+    return KINO_INVALID;
 }

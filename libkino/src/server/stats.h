@@ -7,8 +7,8 @@
  *   loop        publish: KN_COUNT_REQUESTS, and KN_COUNT_QUEUE_FULL where it must wait for room;
  *               KN_COUNT_IN_FLIGHT up at the push on the lane, down at its answer or abort; 503:
  *               KN_COUNT_QUEUE_TIMEOUTS
- *   connection  bytes, refusals, deadlines by kind; KN_COUNT_ABORTED where we close though an answer
- *               was due or half sent (write deadline, drain's deadline, kino_request_abort); and by
+ *   connection  bytes, refusals, deadlines by kind; KN_COUNT_ABORTED where we close though an
+ * answer was due or half sent (write deadline, drain's deadline, kino_request_abort); and by
  *               kn_conn_count_answer, when the first of an answer is handed to the connection,
  *               response, latency and queue time. The worker only notes the time of its take in the
  *               exchange: it may not write here

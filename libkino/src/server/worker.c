@@ -12,17 +12,22 @@
 
 enum {
     FLUSH_AFTER_NS = 200000, /* an answer waits no longer for others to go with it: then a turn */
+    MOST_OWN = 16, /* requests from its own lane in a row: then it looks at others' first */
 };
 
 /* Who takes requests. Its own thread's, but for what is atomic. */
 struct kino_worker {
     struct kino_server *server;
-    struct kn_loop *loop; /* inline: the one it drives; constant */
+    struct kn_loop *loop;   /* inline: the one it drives; constant */
+    struct kn_lanes *lanes; /* lanes: those of the loop that has the worker's; constant */
+    struct kn_lane *lane;   /* lanes: its own, or NULL; inline: its loop's; constant */
     struct kn_parker parker;
-    _Atomic uint64_t id; /* written on what it takes; a new one after each abort */
-    unsigned next_lane;  /* queue: where to look first */
-    pid_t driver;        /* inline: the thread that drives the loop */
-    pid_t owner;         /* the process */
+    _Atomic uint64_t id;   /* written on what it takes; a new one after each abort */
+    unsigned own_in_a_row; /* requests taken from its own lane since it last looked elsewhere */
+    unsigned next_loop;    /* where to look first, elsewhere */
+    unsigned next_lane;
+    pid_t driver; /* inline: the thread that drives the loop */
+    pid_t owner;  /* the process */
     bool migrates;
     bool bound; /* inline: the loop is begun, by `driver` */
 };
@@ -49,6 +54,53 @@ static void give_up_loop(struct kino_server *server, struct kn_loop *loop)
     pthread_mutex_unlock(&server->mutex);
 }
 
+/* The lanes of the loop that has the fewest workers. Under the mutex. */
+static struct kn_lanes *find_lanes(struct kino_server *server)
+{
+    struct kn_lanes *fewest = &server->loops[0].lanes;
+
+    for (unsigned i = 1; i < server->loop_count; i++)
+        if (server->loops[i].lanes.owners < fewest->owners)
+            fewest = &server->loops[i].lanes;
+    return fewest;
+}
+
+static int claim_lane(struct kino_worker *worker)
+{
+    struct kino_server *server = worker->server;
+    int rc;
+
+    pthread_mutex_lock(&server->mutex);
+    worker->lanes = worker->loop ? &worker->loop->lanes : find_lanes(server);
+    rc = kn_lanes_claim(worker->lanes, &worker->lane);
+    pthread_mutex_unlock(&server->mutex);
+    return rc;
+}
+
+static void give_up_lane(struct kino_worker *worker)
+{
+    if (!worker->lane)
+        return;
+    pthread_mutex_lock(&worker->server->mutex);
+    kn_lanes_give_up(worker->lanes, worker->lane);
+    pthread_mutex_unlock(&worker->server->mutex);
+}
+
+/* By queue a worker has nothing of its own. */
+static int settle(struct kino_worker *worker)
+{
+    const uint64_t dispatch = worker->server->config.dispatch;
+
+    if (dispatch == KINO_DISPATCH_QUEUE)
+        return 0;
+    if (dispatch == KINO_DISPATCH_INLINE) {
+        worker->loop = claim_loop(worker->server);
+        if (!worker->loop)
+            return KINO_BUSY;
+    }
+    return claim_lane(worker);
+}
+
 int kino_worker_create(struct kino_server *server, const struct kino_worker_config *config,
                        struct kino_worker **out)
 {
@@ -63,17 +115,15 @@ int kino_worker_create(struct kino_server *server, const struct kino_worker_conf
     worker = kn_alloc_zeroed(sizeof(*worker));
     if (!worker)
         return -ENOMEM;
-    if (server->config.dispatch == KINO_DISPATCH_INLINE) {
-        worker->loop = claim_loop(server);
-        if (!worker->loop) {
-            kn_free(worker);
-            return KINO_BUSY;
-        }
-    }
     worker->server = server;
+    rc = settle(worker);
+    if (rc < 0) {
+        kn_free(worker);
+        return rc;
+    }
     worker->migrates = given.migrates;
     worker->owner = getpid();
-    kn_parker_init(&worker->parker);
+    kn_parker_init(&worker->parker, worker->lane ? &worker->lane->berth : NULL);
     atomic_init(&worker->id, atomic_fetch_add(&server->next_worker_id, 1));
     atomic_fetch_add(&server->workers, 1);
     *out = worker;
@@ -98,22 +148,42 @@ static int drive(struct kino_worker *worker)
     return 0;
 }
 
-static struct kino_request *pop(struct kino_worker *worker)
+/* From any loop's lanes, beginning with another loop each time, and another lane each time round.
+ */
+static struct kino_request *pop_any(struct kino_worker *worker)
 {
     struct kino_server *server = worker->server;
 
-    if (worker->loop)
-        return kn_lane_pop(&worker->loop->lane);
     for (unsigned i = 0; i < server->loop_count; i++) {
         struct kino_request *request;
 
-        if (++worker->next_lane >= server->loop_count)
-            worker->next_lane = 0;
-        request = kn_lane_pop(&server->loops[worker->next_lane].lane);
+        if (++worker->next_loop >= server->loop_count) {
+            worker->next_loop = 0;
+            worker->next_lane++;
+        }
+        request = kn_lanes_pop(&server->loops[worker->next_loop].lanes, worker->next_lane);
         if (request)
             return request;
     }
     return NULL;
+}
+
+static struct kino_request *pop(struct kino_worker *worker)
+{
+    struct kino_request *request;
+
+    if (worker->lane)
+        kn_lane_visit(worker->lane);
+    if (worker->loop)
+        return kn_lane_pop(worker->lane);
+    /* What lies behind a worker that does not come must not wait until all others are idle. */
+    request = worker->lane && worker->own_in_a_row < MOST_OWN ? kn_lane_pop(worker->lane) : NULL;
+    if (request) {
+        worker->own_in_a_row++;
+        return request;
+    }
+    worker->own_in_a_row = 0;
+    return pop_any(worker);
 }
 
 static int take(struct kino_worker *worker, uint64_t now_ns, struct kino_request **out)
@@ -160,9 +230,9 @@ static bool lanes_empty(struct kino_worker *worker)
     struct kino_server *server = worker->server;
 
     if (worker->loop)
-        return kn_lane_empty(&worker->loop->lane);
+        return kn_lane_empty(worker->lane);
     for (unsigned i = 0; i < server->loop_count; i++)
-        if (!kn_lane_empty(&server->loops[i].lane))
+        if (!kn_lanes_empty(&server->loops[i].lanes))
             return false;
     return true;
 }
@@ -361,8 +431,10 @@ int kino_worker_destroy(struct kino_worker *worker)
             kn_loop_abandon(worker->loop);
         else
             return KINO_BUSY;
-        give_up_loop(server, worker->loop);
     }
+    give_up_lane(worker);
+    if (worker->loop)
+        give_up_loop(server, worker->loop);
     wake_another(worker);
     kn_free(worker);
     atomic_fetch_sub(&server->workers, 1);

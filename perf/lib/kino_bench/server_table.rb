@@ -11,6 +11,7 @@ module KinoBench
       @servers = [
         ExampleServer.new("hello", "hello", %w[%{port} 1]),
         ExampleServer.new("workers-inline", "workers", %w[%{port} 1 inline]),
+        ExampleServer.new("workers-lanes", "workers", %w[%{port} 1 lanes]),
         ExampleServer.new("workers-queue", "workers", %w[%{port} 1 queue]),
         NginxServer.new("nginx"),
         checkout("kino-uring-inline", %w[-m ractor --dispatch inline], ruby),

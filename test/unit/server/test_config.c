@@ -17,7 +17,7 @@ static const struct {
     uint64_t largest; /* KINO_OFF: no end */
 } settings[] = {
 #define SETTING(field, ...) {#field, offsetof(struct kino_config, field), __VA_ARGS__}
-    SETTING(dispatch, KINO_DISPATCH_QUEUE, KINO_DISPATCH_QUEUE, KINO_DISPATCH_INLINE),
+    SETTING(dispatch, KINO_DISPATCH_QUEUE, KINO_DISPATCH_QUEUE, KINO_DISPATCH_LANES),
     SETTING(loops, 1, 1, 1024),
     SETTING(queue_depth, 1024, 1, 1 << 20),
     SETTING(queue_timeout_ms, 5000, 1, KINO_OFF),
