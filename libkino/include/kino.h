@@ -231,10 +231,10 @@ struct kino_config {
     uint64_t max_chunk_line_bytes; /* size and extensions of one chunk: 400; 1024 */
     uint64_t max_trailer_bytes;    /* the trailer section of a request: 400; 1024 */
     uint64_t max_pipelined;        /* queued or unreleased requests per connection; 16 */
+    kino_log_fn log;               /* NULL: nothing is logged */
+    void *log_context;
     /* The value of the `server` field, copied; absent: "kino"; empty: there is no such field. */
     struct kino_slice server_field;
-    kino_log_fn log; /* NULL: nothing is logged */
-    void *log_context;
 };
 
 enum kino_listener_flag {
@@ -671,8 +671,9 @@ KINO_API int kino_worker_flush(struct kino_worker *worker);
 
 /**
  * Tell the descriptor that is readable when the worker should try to take, for a host's own event
- * loop. Once asked for, take until KINO_AGAIN each time it is readable: that makes it unreadable
- * again, and arms it. A host that waits on nothing else needs none: kino_worker_wait is cheaper.
+ * loop. Once asked for, take until KINO_AGAIN, now and each time it is readable: that makes it
+ * unreadable again, and arms it. A host that waits for nothing else needs none: kino_worker_wait is
+ * cheaper.
  *
  * Returns: the descriptor, 0 or more. The library's own, until kino_worker_destroy: do not read,
  *          write or close it.

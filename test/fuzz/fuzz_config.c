@@ -15,7 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 enum {
     SIZE_SMALLEST = sizeof(uint64_t), /* of a struct that the library looks into */
     SIZE_LARGEST = 4096,
-    LISTENERS_MOST = 16,
+    LISTENERS_MOST = 64,
     CALLS_MOST = LISTENERS_MOST + 4,
 };
 
@@ -82,7 +82,7 @@ static struct given give(struct input *input, const void *from, size_t known, si
     if (choice % 4 > 0)
         take(input, &size, sizeof(size));
     given.size = size;
-    given.is_right = size >= SIZE_SMALLEST && size <= SIZE_LARGEST;
+    given.is_right = size >= SIZE_SMALLEST && size <= SIZE_LARGEST && size % SIZE_SMALLEST == 0;
     there = given.is_right ? size : SIZE_SMALLEST;
     given.memory = calloc(1, there);
     assert(given.memory);
@@ -112,6 +112,7 @@ static void count_line(void *context, int level, const char *line)
 /* All that comes before `log` are numbers. */
 static struct kino_config take_config(struct input *input)
 {
+    static const char field[] = "a server \xff of\r many";
     struct kino_config config = {.log = count_line};
 
     for (size_t at = sizeof(config.size); at < offsetof(struct kino_config, log);
@@ -120,6 +121,8 @@ static struct kino_config take_config(struct input *input)
 
         memcpy((char *)&config + at, &number, sizeof(number));
     }
+    if (take_byte(input) % 2)
+        config.server_field = (struct kino_slice){field, take_byte(input) % sizeof(field)};
     return config;
 }
 

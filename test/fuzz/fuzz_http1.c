@@ -23,6 +23,7 @@ struct player {
     struct kn_limits limits;
     struct kn_head head;
     struct kn_buf body;
+    struct kn_head trailers;
     struct kn_buf log; /* what came of it, as text */
     size_t used;
     int status; /* 0, or what it was refused with */
@@ -32,7 +33,7 @@ struct player {
 
 static void begin(struct player *player)
 {
-    kn_http1_begin(&player->http1, &player->head, &player->body);
+    kn_http1_begin(&player->http1, &player->head, &player->body, &player->trailers);
 }
 
 static size_t feed(struct player *player, const char *data, size_t len, enum kn_http1_event *event)
@@ -60,6 +61,12 @@ static struct kn_limits choose_limits(uint8_t choice)
         .max_body_bytes = choice & 1 << 4 ? 12
                           : none          ? UINT64_MAX
                                           : 52428800,
+        .max_chunk_line_bytes = choice & 1 << 5 ? 20
+                                : none          ? SIZE_MAX
+                                                : 1024,
+        .max_trailer_bytes = choice & 1 << 6 ? 30
+                             : none          ? SIZE_MAX
+                                             : 1024,
     };
 }
 
@@ -146,12 +153,20 @@ static void note_head(struct player *player)
 
 static void note_done(struct player *player)
 {
-    const struct kino_slice body = player->head.view.body;
+    const struct kino_slice body = {player->body.data, player->body.len};
+    const struct kino_head *trailers = &player->trailers.view;
 
     note_head(player);
-    assert(body.data ? body.len > 0 : body.len == 0);
+    assert(body.len == player->http1.body_bytes);
     assert(body.len <= player->limits.max_body_bytes);
     note_slice(player, "body", body);
+    note_number(player, "length", player->head.view.content_length);
+    note_number(player, "upgrades", player->http1.upgrades);
+    for (uint64_t i = 0; i < trailers->field_count; i++) {
+        check_field(player, &trailers->fields[i]);
+        note_slice(player, "trailer", trailers->fields[i].name);
+        note_slice(player, "value", trailers->fields[i].value);
+    }
     note_number(player, "used", player->used);
 }
 
@@ -220,6 +235,7 @@ static void end(struct player *player)
     if (player->status == 0)
         note_number(player, "started", kn_http1_started(&player->http1));
     kn_head_deinit(&player->head);
+    kn_head_deinit(&player->trailers);
     kn_buf_deinit(&player->body);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Workers: taking, waiting, interrupts, dying and moving. */
 #include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -907,4 +908,73 @@ Test(workers, inline_whose_thread_died_are_destroyed_by_another_and_replaced)
     cr_assert_eq(client_read(&client), 200);
     client_close(&client);
     dismiss(desk, replaces);
+}
+
+/* A host's own event loop */
+
+/* Wait for the worker as a host does that has other things to wait for, too. */
+static struct kino_request *poll_for_request(struct kino_worker *worker)
+{
+    const uint64_t end = now_ms() + SOON_MS;
+    const int fd = kino_worker_fd(worker);
+    struct kino_request *request = NULL;
+    int rc;
+
+    cr_assert_geq(fd, 0);
+    while ((rc = kino_worker_try_take(worker, &request)) == KINO_AGAIN) {
+        struct pollfd polled = {.fd = fd, .events = POLLIN};
+        const int left = (int)(end - now_ms());
+
+        cr_assert_gt(left, 0);
+        cr_assert_eq(poll(&polled, 1, left), 1);
+    }
+    cr_assert_eq(rc, KINO_REQUEST);
+    return request;
+}
+
+TestEach(workers, are_polled_by_a_host_that_waits_for_other_things_too)
+{
+    struct kino_config config = {.dispatch = dispatch, .idle_timeout_ms = 300};
+    struct desk *desk = desk_create(config, 0);
+    struct kino_worker *worker;
+    struct kino_request *request;
+    struct pollfd polled = {.events = POLLIN};
+    struct client client;
+    uint64_t began;
+
+    cr_assert_eq(desk_listen(desk, "127.0.0.1", 0), 0);
+    desk_start(desk, NULL);
+    cr_assert_eq(kino_worker_create(desk->server, NULL, &worker), 0);
+    polled.fd = kino_worker_fd(worker);
+    cr_assert_geq(polled.fd, 0);
+    cr_assert_eq(kino_worker_try_take(worker, &request), KINO_AGAIN);
+    client = client_to(desk->port);
+    for (int i = 0; i < 3; i++) {
+        client_send(&client, GET("/1"));
+        request = poll_for_request(worker);
+        cr_assert_eq(desk_answer_target(request), 0);
+        cr_assert_eq(kino_worker_try_take(worker, &request), KINO_AGAIN, "and the answer leaves");
+        cr_assert_eq(client_read(&client), 200);
+    }
+    /* Deadlines pass, an interrupt and a drain are heard, while the host does nothing but poll. */
+    began = now_ms();
+    while (!client_is_ended(&client)) {
+        cr_assert_lt(now_ms(), began + SOON_MS);
+        if (poll(&polled, 1, 10) == 1)
+            cr_assert_eq(kino_worker_try_take(worker, &request), KINO_AGAIN);
+    }
+    cr_assert_geq(now_ms() - began, 250);
+    cr_assert_eq(kino_worker_try_take(worker, &request), KINO_AGAIN);
+    kino_worker_interrupt(worker);
+    cr_assert_eq(poll(&polled, 1, SOON_MS), 1);
+    cr_assert_eq(kino_worker_wait(worker, KINO_OFF), KINO_INTERRUPTED);
+    cr_assert_eq(kino_worker_try_take(worker, &request), KINO_AGAIN);
+    kino_server_drain(desk->server, SOON_MS);
+    do
+        cr_assert_eq(poll(&polled, 1, SOON_MS), 1);
+    while (kino_worker_try_take(worker, &request) == KINO_AGAIN);
+    cr_assert_eq(kino_worker_try_take(worker, &request), KINO_CLOSED);
+    cr_assert_eq(kino_worker_destroy(worker), 0);
+    client_close(&client);
+    cr_assert_eq(desk_end(desk), 0);
 }

@@ -374,6 +374,13 @@ int client_expect_end(struct client *client)
     return rc > 0 ? CLIENT_GARBLED : rc;
 }
 
+bool client_is_ended(struct client *client)
+{
+    char byte;
+
+    return wait_for(client, POLLIN, 0) && recv(client->fd, &byte, 1, MSG_PEEK) <= 0;
+}
+
 bool client_is_quiet(struct client *client, int ms)
 {
     forget_last(client);

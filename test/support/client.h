@@ -72,6 +72,8 @@ int client_read_some(struct client *client, char *data, size_t len);
 int client_wait_end(struct client *client);
 /* The same, if something else than the end coming first is a mistake: then CLIENT_GARBLED. */
 int client_expect_end(struct client *client);
+/* Has the server closed, by now? */
+bool client_is_ended(struct client *client);
 /* Does nothing, and not even the end, come for so long? */
 bool client_is_quiet(struct client *client, int ms);
 

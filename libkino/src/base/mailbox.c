@@ -140,6 +140,12 @@ bool kn_mailbox_sleep(struct kn_mailbox *mailbox, enum kn_mailbox_state state)
     return false;
 }
 
+void kn_mailbox_ring(struct kn_mailbox *mailbox)
+{
+    atomic_store(&mailbox->state, KN_MAILBOX_ASLEEP);
+    kn_mailbox_call(mailbox);
+}
+
 void kn_mailbox_awake(struct kn_mailbox *mailbox)
 {
     atomic_store_explicit(&mailbox->state, KN_MAILBOX_AWAKE, memory_order_relaxed);

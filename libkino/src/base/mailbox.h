@@ -61,6 +61,9 @@ bool kn_mailbox_empty(const struct kn_mailbox *mailbox);
  * must not sleep before it has. */
 bool kn_mailbox_deliver(struct kn_mailbox *mailbox, void *driver);
 
+/* Wake the driver that is about to leave: what it polls is readable. */
+void kn_mailbox_ring(struct kn_mailbox *mailbox);
+
 /* Say that the driver is about to block. False: there is mail or a call; do not. */
 bool kn_mailbox_sleep(struct kn_mailbox *mailbox, enum kn_mailbox_state state);
 void kn_mailbox_awake(struct kn_mailbox *mailbox);

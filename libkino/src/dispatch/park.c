@@ -4,6 +4,10 @@
 #include "base/clock.h"
 #include "base/futex.h"
 
+#include <errno.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
 void kn_parking_init(struct kn_parking *parking)
 {
     pthread_mutex_init(&parking->mutex, NULL);
@@ -19,8 +23,14 @@ void kn_parking_deinit(struct kn_parking *parking)
 
 static void set_bits(struct kn_parker *parker, uint32_t bits)
 {
-    if ((atomic_fetch_or(&parker->bits, bits) & bits) != bits)
-        kn_futex_wake(&parker->bits, 1);
+    int event_fd;
+
+    if ((atomic_fetch_or(&parker->bits, bits) & bits) == bits)
+        return;
+    kn_futex_wake(&parker->bits, 1);
+    event_fd = atomic_load(&parker->event_fd);
+    if (event_fd >= 0)
+        (void)!write(event_fd, &(uint64_t){1}, sizeof(uint64_t));
 }
 
 /* Take it off the idle list. Under the mutex. */
@@ -99,7 +109,37 @@ void kn_parker_init(struct kn_parker *parker, struct kn_berth *berth)
 {
     atomic_init(&parker->bits, 0);
     parker->berth = berth;
+    atomic_init(&parker->event_fd, -1);
     kn_list_init(&parker->idle);
+}
+
+void kn_parker_deinit(struct kn_parker *parker)
+{
+    const int event_fd = atomic_load(&parker->event_fd);
+
+    if (event_fd >= 0)
+        close(event_fd);
+}
+
+int kn_parker_fd(struct kn_parker *parker)
+{
+    int event_fd = atomic_load(&parker->event_fd);
+
+    if (event_fd >= 0)
+        return event_fd;
+    event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (event_fd < 0)
+        return -errno;
+    atomic_store(&parker->event_fd, event_fd);
+    return event_fd;
+}
+
+void kn_parker_hush(struct kn_parker *parker)
+{
+    const int event_fd = atomic_load(&parker->event_fd);
+
+    if (event_fd >= 0)
+        (void)!read(event_fd, &(uint64_t){0}, sizeof(uint64_t));
 }
 
 void kn_parking_enter(struct kn_parking *parking, struct kn_parker *parker)
@@ -143,5 +183,8 @@ uint32_t kn_parker_clear(struct kn_parker *parker, uint32_t bits)
 
 void kn_parker_interrupt(struct kn_parker *parker)
 {
+    const int held = errno;
+
     set_bits(parker, KN_PARK_INTERRUPTED);
+    errno = held;
 }

@@ -27,6 +27,7 @@ struct kn_berth {
 struct kn_parker {
     _Atomic uint32_t bits;  /* enum kn_park_bit; a futex */
     struct kn_berth *berth; /* constant; NULL: none of its own */
+    _Atomic int event_fd;   /* is made readable with the bits; -1: nobody polls */
     struct kn_list idle;    /* under kn_parking.mutex */
 };
 
@@ -53,6 +54,12 @@ void kn_berth_init(struct kn_berth *berth);
 
 /* `berth` is borrowed for the parker's life, or NULL. */
 void kn_parker_init(struct kn_parker *parker, struct kn_berth *berth);
+void kn_parker_deinit(struct kn_parker *parker);
+
+/* The sleeper only. A descriptor to poll instead of kn_parker_wait: readable when a bit was set
+ * since kn_parker_hush. The parker's own. Or -errno. */
+int kn_parker_fd(struct kn_parker *parker);
+void kn_parker_hush(struct kn_parker *parker);
 
 /* The sleeper only. Announce that it is idle; look for work once more before kn_parker_wait. */
 void kn_parking_enter(struct kn_parking *parking, struct kn_parker *parker);

@@ -24,6 +24,7 @@ enum {
     KN_LOOP_BUSY = 16,       /* completions that make a turn a full one */
     KN_LOOP_NAP_NS = 50000,  /* after a full turn: answers and requests gather */
     KN_LOOP_RESUME_MS = 100, /* until accepting is tried again */
+    KN_LOOP_REST_TRIES = 4,  /* turns before a polled driver leaves though there is mail */
     KN_LOOP_CATCH_UP = 64,   /* rounds of completions, after the driver was away */
 };
 

@@ -29,7 +29,9 @@ struct kino_worker {
     pid_t driver; /* inline: the thread that drives the loop */
     pid_t owner;  /* the process */
     bool migrates;
-    bool bound; /* inline: the loop is begun, by `driver` */
+    bool polled;  /* not inline: its host waits for the parker's descriptor */
+    bool resting; /* the worker is announced as idle, though it does not sleep */
+    bool bound;   /* inline: the loop is begun, by `driver` */
 };
 
 /* A loop without a driver, marked as driven. NULL: all have one. */
@@ -200,31 +202,6 @@ static int take(struct kino_worker *worker, uint64_t now_ns, struct kino_request
     return KINO_REQUEST;
 }
 
-int kino_worker_try_take(struct kino_worker *worker, struct kino_request **out)
-{
-    const uint64_t now_ns = kn_clock_ns();
-    int rc;
-
-    if (!worker->loop) {
-        rc = take(worker, now_ns, out);
-        return rc == KINO_AGAIN && kn_server_drained(worker->server) ? KINO_CLOSED : rc;
-    }
-    rc = drive(worker);
-    if (rc < 0)
-        return rc;
-    if (now_ns - worker->loop->now_ns < FLUSH_AFTER_NS) {
-        rc = take(worker, now_ns, out);
-        if (rc != KINO_AGAIN)
-            return rc;
-    }
-    rc = kn_loop_turn(worker->loop, 0);
-    if (rc < 0 && rc != KINO_CLOSED)
-        return rc;
-    return take(worker, worker->loop->now_ns, out) == KINO_REQUEST ? KINO_REQUEST
-           : rc == 0                                               ? KINO_AGAIN
-                                                                   : rc;
-}
-
 static bool lanes_empty(struct kino_worker *worker)
 {
     struct kino_server *server = worker->server;
@@ -235,6 +212,89 @@ static bool lanes_empty(struct kino_worker *worker)
         if (!kn_lanes_empty(&server->loops[i].lanes))
             return false;
     return true;
+}
+
+/* A host that polls has come back. */
+static void get_up(struct kino_worker *worker)
+{
+    if (!worker->resting)
+        return;
+    worker->resting = false;
+    kn_parking_leave(&worker->server->parking, &worker->parker);
+}
+
+/* Announce the worker as idle while its host polls. False: there is something to take, or to hear.
+ */
+static bool rest(struct kino_worker *worker)
+{
+    kn_parking_enter(&worker->server->parking, &worker->parker);
+    worker->resting = true;
+    if (lanes_empty(worker) && !kn_server_drained(worker->server))
+        return true;
+    get_up(worker);
+    return false;
+}
+
+static int take_queued(struct kino_worker *worker, uint64_t now_ns, struct kino_request **out)
+{
+    int rc;
+
+    get_up(worker);
+    if (worker->polled)
+        kn_parker_hush(&worker->parker);
+    do {
+        rc = take(worker, now_ns, out);
+        if (rc == KINO_AGAIN && kn_server_drained(worker->server))
+            rc = KINO_CLOSED;
+    } while (rc == KINO_AGAIN && worker->polled && !rest(worker));
+    return rc;
+}
+
+/* One turn, and what it brought. */
+static int turn_and_take(struct kino_worker *worker, struct kino_request **out)
+{
+    int rc = kn_loop_turn(worker->loop, 0);
+
+    if (rc < 0 && rc != KINO_CLOSED)
+        return rc;
+    if (take(worker, worker->loop->now_ns, out) == KINO_REQUEST)
+        return KINO_REQUEST;
+    return rc == 0 ? KINO_AGAIN : rc;
+}
+
+/* Nothing is there: leave the loop to its host's poll, or go on if something has come. */
+static int rest_inline(struct kino_worker *worker, struct kino_request **out)
+{
+    for (unsigned i = 0; i < KN_LOOP_REST_TRIES; i++) {
+        int rc;
+
+        if (kn_loop_rest(worker->loop))
+            return KINO_AGAIN;
+        rc = turn_and_take(worker, out);
+        if (rc != KINO_AGAIN)
+            return rc;
+    }
+    kn_mailbox_ring(worker->loop->mailbox);
+    return KINO_AGAIN;
+}
+
+int kino_worker_try_take(struct kino_worker *worker, struct kino_request **out)
+{
+    const uint64_t now_ns = kn_clock_ns();
+    int rc;
+
+    if (!worker->loop)
+        return take_queued(worker, now_ns, out);
+    rc = drive(worker);
+    if (rc < 0)
+        return rc;
+    if (now_ns - worker->loop->now_ns < FLUSH_AFTER_NS) {
+        rc = take(worker, now_ns, out);
+        if (rc != KINO_AGAIN)
+            return rc;
+    }
+    rc = turn_and_take(worker, out);
+    return rc == KINO_AGAIN && worker->loop->polled ? rest_inline(worker, out) : rc;
 }
 
 /* Park until a lane has something. */
@@ -259,6 +319,7 @@ static int wait_until(struct kino_worker *worker, uint64_t deadline_ns)
 {
     int rc = worker->loop ? drive(worker) : 0;
 
+    get_up(worker);
     while (rc == 0) {
         if (kn_parker_clear(&worker->parker, KN_PARK_INTERRUPTED)) {
             wake_another(worker);
@@ -330,6 +391,19 @@ int kino_worker_flush(struct kino_worker *worker)
     if (rc == 0)
         rc = kn_loop_turn(worker->loop, 0);
     return rc == KINO_BUSY ? rc : 0;
+}
+
+int kino_worker_fd(struct kino_worker *worker)
+{
+    int rc;
+
+    if (!worker->loop) {
+        rc = kn_parker_fd(&worker->parker);
+        worker->polled |= rc >= 0;
+        return rc;
+    }
+    rc = drive(worker);
+    return rc < 0 ? rc : kn_loop_fd(worker->loop);
 }
 
 int kino_worker_interrupt(struct kino_worker *worker)
@@ -420,6 +494,7 @@ int kino_worker_destroy(struct kino_worker *worker)
     if (!worker)
         return 0;
     if (worker->owner != getpid()) {
+        kn_parker_deinit(&worker->parker);
         kn_free(worker); /* a child's: the server, which it may have destroyed, is its parent's */
         return 0;
     }
@@ -435,7 +510,9 @@ int kino_worker_destroy(struct kino_worker *worker)
     give_up_lane(worker);
     if (worker->loop)
         give_up_loop(server, worker->loop);
+    get_up(worker);
     wake_another(worker);
+    kn_parker_deinit(&worker->parker);
     kn_free(worker);
     atomic_fetch_sub(&server->workers, 1);
     return 0;

@@ -73,7 +73,7 @@ Test(abi, zeroes_what_a_shorter_struct_does_not_have)
 
 Test(abi, refuses_a_size_that_cannot_be)
 {
-    static const uint64_t sizes[] = {0, 1, sizeof(uint64_t) - 1, 4097, UINT32_MAX, UINT64_MAX};
+    static const uint64_t sizes[] = {0, 1, sizeof(uint64_t) - 1, 12, 4097, UINT32_MAX, UINT64_MAX};
 
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         const struct known in = {.size = sizes[i]};
@@ -105,7 +105,7 @@ Test(abi, fills_as_much_as_the_caller_has)
 
 Test(abi, fills_nothing_of_a_size_that_cannot_be)
 {
-    static const uint64_t sizes[] = {0, 1, sizeof(uint64_t) - 1, 4097, UINT32_MAX, UINT64_MAX};
+    static const uint64_t sizes[] = {0, 1, sizeof(uint64_t) - 1, 12, 4097, UINT32_MAX, UINT64_MAX};
     const struct known in = {sizeof(in), 1, 2};
 
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
