@@ -22,7 +22,8 @@ static void stop(int signal)
 
 static void print_line(void *context, int level, const char *line)
 {
-    fprintf(context, "static: %s%s\n", level == KINO_LOG_ERROR ? "error: " : "", line);
+    (void)context;
+    fprintf(stderr, "static: %s%s\n", level == KINO_LOG_ERROR ? "error: " : "", line);
 }
 
 /* A regular file, or -1. That no path leads out of the root, the kernel sees to. */
@@ -62,11 +63,11 @@ static void serve(void *root, struct kino_request *request)
 int main(int argc, char **argv)
 {
     const struct kino_config config = {
-        .size = sizeof(config), .log = print_line, .log_context = stderr};
+        .size = sizeof(config), .dispatch = KINO_DISPATCH_INLINE, .log = print_line};
     const uint64_t port = argc > 1 ? strtoul(argv[1], NULL, 10) : 0;
     const struct kino_listener listener = {.size = sizeof(listener), .port = port};
     const int is_port = argc == 3 && strspn(argv[1], "0123456789") > 0;
-    int root = is_port ? open(argv[2], O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+    int root = is_port ? open(argv[2], O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 
     if (root < 0)
         return fprintf(stderr, "usage: static PORT DIRECTORY (port 0: any that is free)\n"), 1;
@@ -75,5 +76,5 @@ int main(int argc, char **argv)
         return 1;
     signal(SIGTERM, stop);
     dprintf(STDOUT_FILENO, "listening on 127.0.0.1:%d\n", kino_server_port(server, 0));
-    return kino_server_serve(server, serve, &root, 4) < 0 || kino_server_destroy(server) < 0;
+    return kino_server_serve(server, serve, &root, 1) < 0 || kino_server_destroy(server) < 0;
 }

@@ -107,6 +107,7 @@ static void begin_close(struct kn_conn *conn)
     conn->closing = true;
     kn_list_remove(&conn->dirty);
     kn_list_remove(&conn->starved);
+    kn_list_remove(&conn->to_read);
     kn_timer_remove(&conn->timer);
     conn->timer.deadline_ms = UINT64_MAX;
     give_up_requests(conn);
@@ -261,6 +262,7 @@ void kn_conn_open(struct kn_loop *loop, int fd, const struct kn_socket *socket)
     conn->end_op.fn = on_end;
     kn_list_init(&conn->dirty);
     kn_list_init(&conn->starved);
+    kn_list_init(&conn->to_read);
     kn_list_init(&conn->order);
     kn_list_init(&conn->held);
     kn_timer_init(&conn->timer, on_timer);

@@ -24,6 +24,7 @@ struct kn_conn {
     struct kn_list link;    /* kn_loop.conns */
     struct kn_list dirty;   /* kn_loop.dirty */
     struct kn_list starved; /* kn_loop.starved */
+    struct kn_list to_read; /* kn_loop.to_read */
     struct kn_loop *loop;
     struct kn_file file;
     struct kn_op receive_op;

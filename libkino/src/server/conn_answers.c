@@ -294,6 +294,7 @@ static bool start_read(struct kn_conn *conn, const struct kn_piece *file)
 
     if (kn_loop_enlarge(conn->loop, first, len) < 0)
         return false;
+    conn->loop->reads++;
     conn->send_op.fn = on_read;
     conn->send_busy = true;
     conn->ops++;
@@ -310,6 +311,8 @@ static void send_next(struct kn_conn *conn)
 
     if (!file || conn->sending.first.len - conn->sending.used >= KN_CHAIN_JOIN_MOST)
         start_send(conn);
+    else if (conn->loop->reads == KN_LOOP_FILE_READS)
+        kn_list_append(&conn->loop->to_read, &conn->to_read);
     else if (!start_read(conn, file))
         kn_conn_close(conn);
 }
@@ -372,8 +375,12 @@ void kn_conn_flush(struct kn_conn *conn)
     const struct kino_request *due;
 
     kn_conn_parse_pending(conn);
-    if (conn->closing || conn->send_busy)
+    if (conn->closing || conn->send_busy || !kn_list_empty(&conn->to_read))
         return;
+    if (kn_chain_len(&conn->sending) > 0) {
+        send_next(conn); /* it had to wait for its turn to read a file */
+        return;
+    }
     due = first_due(conn);
     if (due && due->streams)
         pump(conn); /* there may be room for more of it now */

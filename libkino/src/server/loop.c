@@ -388,6 +388,7 @@ void kn_loop_abandon(struct kn_loop *loop)
         kn_conn_abandon(kn_container_of(loop->conns.next, struct kn_conn, link));
     kn_list_init(&loop->dirty);
     kn_list_init(&loop->starved);
+    kn_list_init(&loop->to_read);
     atomic_fetch_sub_explicit(&loop->server->connections, loop->conn_count, memory_order_relaxed);
     loop->conn_count = 0;
     kn_loop_count_conns(loop);
@@ -466,6 +467,19 @@ static void flush_dirty(struct kn_loop *loop)
 
     while ((link = kn_list_shift(&loop->dirty)))
         kn_conn_flush(kn_container_of(link, struct kn_conn, dirty));
+}
+
+/* Read more of the files whose turn it is. */
+static void resume_reads(struct kn_loop *loop)
+{
+    loop->reads = 0;
+    while (loop->reads < KN_LOOP_FILE_READS) {
+        struct kn_list *link = kn_list_shift(&loop->to_read);
+
+        if (!link)
+            break;
+        kn_conn_flush(kn_container_of(link, struct kn_conn, to_read));
+    }
 }
 
 static void resume_starved(struct kn_loop *loop)
@@ -588,8 +602,9 @@ int kn_loop_turn(struct kn_loop *loop, uint64_t deadline_ns)
     kn_accept_adopt(loop);
     push_queue(loop);
     resume_starved(loop);
+    resume_reads(loop);
     flush_dirty(loop);
-    if (loop->published > 0)
+    if (loop->published > 0 || !kn_list_empty(&loop->to_read))
         deadline_ns = 0;
     rc = submit(loop, deadline_ns);
     read_clock(loop);
@@ -625,6 +640,7 @@ int kn_loop_init(struct kn_loop *loop, struct kino_server *server, unsigned inde
     kn_list_init(&loop->conns);
     kn_list_init(&loop->dirty);
     kn_list_init(&loop->starved);
+    kn_list_init(&loop->to_read);
     kn_list_init(&loop->live);
     kn_list_init(&loop->queue);
     kn_list_init(&loop->free_exchanges);

@@ -21,6 +21,7 @@ enum {
     KN_LOOP_KEEP_BYTES = 16 << 10, /* of a buffer that is kept */
     KN_LOOP_LARGE_SPARES = 4,      /* buffers of files kept for reuse */
     KN_LOOP_LARGE_BYTES = 160 << 10,
+    KN_LOOP_FILE_READS = 4,  /* begun in one turn, so that they are sent while the cache has them */
     KN_LOOP_BUSY = 16,       /* completions that make a turn a full one */
     KN_LOOP_NAP_NS = 50000,  /* after a full turn: answers and requests gather */
     KN_LOOP_RESUME_MS = 100, /* until accepting is tried again */
@@ -57,8 +58,11 @@ struct kn_loop {
     unsigned conn_count;    /* closing ones included */
     struct kn_list dirty;   /* connections with something to send */
     struct kn_list starved; /* connections that found no receive buffer */
-    struct kn_list live;    /* exchanges that users have, or will */
-    struct kn_list queue;   /* of those, the ones for which the lanes have no place */
+    struct kn_list
+        to_read;          /* connections whose next part of a file is to be read in a later turn */
+    unsigned reads;       /* of files, begun in this turn */
+    struct kn_list live;  /* exchanges that users have, or will */
+    struct kn_list queue; /* of those, the ones for which the lanes have no place */
     struct kn_list free_exchanges;
     unsigned free_count;
     struct kn_buf spares[KN_LOOP_SPARES];
