@@ -66,10 +66,9 @@ int main(int argc, char **argv)
         .size = sizeof(config), .dispatch = KINO_DISPATCH_INLINE, .log = print_line};
     const uint64_t port = argc > 1 ? strtoul(argv[1], NULL, 10) : 0;
     const struct kino_listener listener = {.size = sizeof(listener), .port = port};
-    const int is_port = argc == 3 && strspn(argv[1], "0123456789") > 0;
-    int root = is_port ? open(argv[2], O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    int root = argc == 3 ? open(argv[2], O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 
-    if (root < 0)
+    if (root < 0 || !strspn(argv[1], "0123456789"))
         return fprintf(stderr, "usage: static PORT DIRECTORY (port 0: any that is free)\n"), 1;
     if (kino_server_create(&config, &server) < 0 || kino_server_listen(server, &listener) < 0 ||
         kino_server_start(server) < 0)
