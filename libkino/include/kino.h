@@ -772,7 +772,8 @@ KINO_API int kino_request_interrupt(struct kino_request *request);
  * Returns: 1: a piece; 0: the body is complete.
  * Threads: any; one at a time for one request.
  * Errors:  KINO_AGAIN: none is there yet; KINO_GONE: it broke off: the client is gone, too slow, or
- *          sent what is no body, or the request was answered without having been read to its end.
+ *          sent what is no body, or the request was answered without having been read to its end;
+ *          -ENOMEM: the client could not be given its 100, and the next call tries again.
  */
 KINO_API int kino_request_body(struct kino_request *request, struct kino_slice *piece);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* SPEC.md 3.6, 3.7 and 4.6: bodies that stream, both ways. */
 #include <fcntl.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -632,4 +633,208 @@ TestEach(streams, a_wait_is_interrupted)
     cr_assert(kino_request_wait(request, 0, SOON_MS) & KINO_STATE_DISCONNECTED);
     kino_request_release(request);
     cr_assert_eq(desk_close(desk), 0);
+}
+
+/* What the connection's end takes from its timer must stay taken: a sanitizer would tell. */
+TestEach(streams, a_client_that_resets_while_it_uploads_is_forgotten)
+{
+    struct kino_config config = {.dispatch = dispatch, .request_timeout_ms = 10 * SHORT_MS};
+    struct desk *desk = desk_open(config, 1, NULL);
+    struct client client = client_to(desk->port);
+    struct client other = client_to(desk->port);
+    struct kino_request *request;
+
+    client_send(&client, POST("/1", "100000", "first"));
+    request = desk_take_target(desk, "/1");
+    client_reset(&client);
+    cr_assert(desk_gets_state(request, KINO_STATE_DISCONNECTED));
+    cr_assert(client_is_quiet(&other, 15 * SHORT_MS), "until its deadline has passed");
+    client_send(&other, GET("/2"));
+    desk_answer_next(desk, "/2");
+    cr_assert_eq(client_read(&other), 200);
+    kino_request_release(request);
+    client_close(&other);
+    cr_assert_eq(desk_close(desk), 0);
+}
+
+TestEach(streams, pieces_that_announce_more_leave_when_many_wait)
+{
+    struct desk *desk = desk_open(by(dispatch), 1, NULL);
+    struct client client = client_to(desk->port);
+    char *bytes = pattern(PART);
+    const struct kino_piece piece = {
+        .size = sizeof(piece), .flags = KINO_BODY_MORE, .data = {bytes, PART}};
+    const struct kino_response response = {
+        .size = sizeof(response), .status = 200, .flags = KINO_BODY_STREAM | KINO_BODY_MORE};
+    struct kino_request *request;
+    int pieces = 0;
+
+    client_send(&client, GET("/1"));
+    request = desk_take_target(desk, "/1");
+    cr_assert_eq(kino_request_respond(request, &response), 0);
+    while (kino_request_write(request, &piece) == 0 && pieces < 1000)
+        pieces++;
+    if (pieces < 1000)
+        cr_assert_gt(kino_request_wait(request, KINO_STATE_WRITABLE, SOON_MS), 0);
+    cr_assert_eq(kino_request_finish(request, NULL, 0), 0);
+    kino_request_release(request);
+    cr_assert_eq(client_read(&client), 200);
+    cr_assert_eq(client.body_len, (size_t)pieces * PART);
+    client_close(&client);
+    free(bytes);
+    cr_assert_eq(desk_close(desk), 0);
+}
+
+TestEach(streams, a_body_that_turns_out_to_be_none_is_refused_while_it_is_read)
+{
+    struct kino_config config = {.dispatch = dispatch, .max_whole_body_bytes = 1};
+    struct desk *desk = desk_open(config, 1, NULL);
+    struct client client = client_to(desk->port);
+    struct kino_request *request;
+    struct kino_slice piece;
+
+    client_send(&client, "POST /1 HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+                         "5\r\nhello\r\n");
+    request = desk_take_target(desk, "/1");
+    cr_assert_eq(client_ask(&client, "no size\r\n"), 400);
+    cr_assert(client_has_line(&client, "connection: close"));
+    cr_assert_eq(read_some(request, &piece), 1);
+    cr_assert_eq(read_some(request, &piece), KINO_GONE);
+    cr_assert_eq(desk_answer(request, "late"), KINO_ANSWERED);
+    cr_assert_eq(client_expect_end(&client), CLIENT_ENDED);
+    client_close(&client);
+    cr_assert_eq(desk_close(desk), 0);
+}
+
+static const char expecting[] = "POST /2 HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\n"
+                                "content-length: 4\r\n\r\n";
+
+/* Its clock stands still: it was told to wait. */
+TestEach(streams, a_client_that_waits_for_100_is_not_late)
+{
+    struct kino_config config = {
+        .dispatch = dispatch, .body_timeout_ms = SHORT_MS, .rate_grace_ms = SHORT_MS};
+    const struct kino_response hints = {.size = sizeof(hints), .status = 103};
+    struct desk *desk = desk_open(config, 1, NULL);
+    struct client client = client_to(desk->port);
+    struct kino_request *request;
+    struct kino_slice piece;
+
+    client_send(&client, expecting);
+    request = desk_take_target(desk, "/2");
+    cr_assert_eq(kino_request_respond(request, &hints), 0);
+    cr_assert_eq(client_read(&client), 103);
+    cr_assert(client_is_quiet(&client, 4 * SHORT_MS));
+    cr_assert_eq(kino_request_body(request, &piece), KINO_AGAIN);
+    cr_assert_eq(client_read(&client), 100);
+    cr_assert_eq(client_read(&client), 408, "now it is");
+    cr_assert_eq(read_some(request, &piece), KINO_GONE);
+    kino_request_release(request);
+    client_close(&client);
+    cr_assert_eq(desk_close(desk), 0);
+}
+
+TestEach(streams, nor_is_one_whose_100_waits_for_the_answers_before)
+{
+    struct kino_config config = {.dispatch = dispatch,
+                                 .max_whole_body_bytes = KINO_OFF,
+                                 .body_timeout_ms = SHORT_MS,
+                                 .rate_grace_ms = SHORT_MS};
+    struct desk *desk = desk_open(config, 1, NULL);
+    struct client client = client_to(desk->port);
+    struct kino_request *request;
+
+    client_send(&client, GET("/1"));
+    client_send(&client, expecting);
+    request = desk_take_target(desk, "/1");
+    cr_assert(client_is_quiet(&client, 4 * SHORT_MS));
+    cr_assert_eq(desk_answer_target(request), 0);
+    cr_assert_eq(client_read(&client), 200);
+    cr_assert_eq(client_read(&client), 100);
+    cr_assert_eq(client_read(&client), 408, "now it is late");
+    client_close(&client);
+    cr_assert_eq(desk_close(desk), 0);
+}
+
+/* The rest of the body is there already: no completion would end the driver's sleep. */
+static void read_late(void *context, struct kino_request *request)
+{
+    struct kino_slice piece;
+    size_t read = 0;
+    int rc;
+
+    expect(kino_request_wait(request, KINO_STATE_PEER_DONE, 5 * SHORT_MS) == KINO_TIMED_OUT);
+    while ((rc = kino_request_body(request, &piece)) != 0) {
+        if (rc == 1)
+            read += piece.len;
+        else if (rc != KINO_AGAIN || kino_request_wait(request, KINO_STATE_READABLE, SOON_MS) < 0)
+            break;
+    }
+    expect(rc == 0 && read == 10 * PART);
+    desk_echo(context, request);
+}
+
+TestEach(streams, a_driver_that_waits_sees_what_its_own_turn_brings)
+{
+    struct kino_config config = {
+        .dispatch = dispatch, .body_timeout_ms = KINO_OFF, .min_body_rate_bytes = KINO_OFF};
+    struct desk *desk = desk_open(config, 1, read_late);
+    struct client client = client_to(desk->port);
+    char *bytes = pattern(10 * PART);
+    const uint64_t began = now_ms();
+
+    client_send(&client, POST("/1", "100000", ""));
+    client_send_bytes(&client, bytes, 10 * PART);
+    cr_assert_eq(client_read(&client), 200);
+    cr_assert_lt(now_ms() - began, SOON_MS, "its sleep did not last its timeout");
+    assert_no_errors();
+    client_close(&client);
+    free(bytes);
+    cr_assert_eq(desk_close(desk), 0);
+}
+
+TestEach(streams, raw_bytes_are_readable_when_they_have_come)
+{
+    struct desk *desk = desk_open(by(dispatch), 1, NULL);
+    struct client client = client_to(desk->port);
+    struct kino_request *request;
+
+    client_send(&client, OFFER);
+    request = desk_take_target(desk, "/raw");
+    cr_assert_eq(switch_protocols(request), 0);
+    cr_assert_not(kino_request_state(request) & KINO_STATE_READABLE);
+    client_send(&client, "now");
+    cr_assert(desk_gets_state(request, KINO_STATE_READABLE));
+    kino_request_release(request);
+    client_close(&client);
+    cr_assert_eq(desk_close(desk), 0);
+}
+
+/* The connection is gone while the answer is written: what was lent comes back all the same. */
+TestEach(streams, what_was_lent_to_a_lost_client_comes_back_at_once)
+{
+    struct desk *desk = desk_open(by(dispatch), 1, NULL);
+    struct client client = client_to(desk->port);
+    char *bytes = pattern(PART);
+    _Atomic int done = 0;
+    const struct kino_response response = {.size = sizeof(response),
+                                           .status = 200,
+                                           .body = {bytes, PART},
+                                           .done = count_done,
+                                           .done_context = &done};
+    struct kino_request *request;
+    const uint64_t end = now_ms() + SOON_MS;
+
+    client_send(&client, GET("/1"));
+    request = desk_take_target(desk, "/1");
+    client_reset(&client);
+    cr_assert(desk_gets_state(request, KINO_STATE_DISCONNECTED));
+    cr_assert_eq(kino_request_respond(request, &response), 0);
+    while (atomic_load(&done) == 0 && now_ms() < end)
+        sched_yield();
+    cr_assert_eq(atomic_load(&done), 1, "before it is released");
+    kino_request_release(request);
+    free(bytes);
+    cr_assert_eq(desk_close(desk), 0);
+    cr_assert_eq(atomic_load(&done), 1);
 }

@@ -69,10 +69,13 @@ void kn_chain_grown(struct kn_chain *chain, size_t before)
 
 int kn_chain_append(struct kn_chain *chain, const void *data, size_t len)
 {
-    struct kn_buf *end = kn_chain_end(chain);
+    struct kn_buf *end;
     size_t before;
     int rc;
 
+    if (len == 0)
+        return 0;
+    end = kn_chain_end(chain);
     if (!end)
         return -ENOMEM;
     before = end->len;
@@ -209,6 +212,14 @@ struct kn_piece *kn_chain_file(struct kn_chain *chain)
     while (chain->head && chain->head->kind == KN_PIECE_FILE && chain->head->len == 0)
         drop_head(chain);
     return chain->head && chain->head->kind == KN_PIECE_FILE ? chain->head : NULL;
+}
+
+void kn_chain_pack(struct kn_chain *chain)
+{
+    if (chain->used == 0)
+        return;
+    kn_buf_consume(&chain->first, chain->used);
+    chain->used = 0;
 }
 
 void kn_chain_read(struct kn_chain *chain, size_t count)

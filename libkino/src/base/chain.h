@@ -70,6 +70,8 @@ unsigned kn_chain_gather(const struct kn_chain *chain, struct iovec *vectors, un
                          size_t most);
 /* The file whose bytes are next behind `first`, or NULL. */
 struct kn_piece *kn_chain_file(struct kn_chain *chain);
+/* Have what is left of `first` stand at its beginning, so that there is room behind it. */
+void kn_chain_pack(struct kn_chain *chain);
 /* So many of that file's bytes were read into `first`. */
 void kn_chain_read(struct kn_chain *chain, size_t count);
 /* Drop `count` bytes at the front, none of which is still a file's. */

@@ -30,11 +30,26 @@ int kn_thread_start_named(pthread_t *thread, const char *name, void *(*run)(void
     return 0;
 }
 
+static _Thread_local pid_t own_id; /* 0: not looked up yet */
+
+/* The thread that forked lives on in the child, as another one. */
+static void forget_id(void)
+{
+    own_id = 0;
+}
+
+static void watch_forks(void)
+{
+    pthread_atfork(NULL, NULL, forget_id);
+}
+
 pid_t kn_thread_id(void)
 {
-    static _Thread_local pid_t number;
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-    if (number == 0)
-        number = gettid();
-    return number;
+    if (own_id == 0) {
+        pthread_once(&once, watch_forks);
+        own_id = gettid();
+    }
+    return own_id;
 }

@@ -71,7 +71,6 @@ void kn_exchange_reset(struct kino_request *request, size_t keep)
     request->untold = 0;
     request->body_state = KN_BODY_COMING;
     request->piece_given = false;
-    request->expects = false;
     request->failure = 0;
     request->conn = NULL;
     request->due_ms = UINT64_MAX;
@@ -83,8 +82,11 @@ void kn_exchange_reset(struct kino_request *request, size_t keep)
     request->released = false;
 }
 
+/* End the waits of those who saw `state`. */
 static void wake_sleepers(struct kino_request *request, uint32_t state)
 {
+    if (state & KN_STATE_DRIVING)
+        kn_mailbox_call(request->home); /* or this very turn would go to sleep */
     if (!(state & KN_STATE_SLEEPING))
         return;
     atomic_fetch_and(&request->state, ~(uint32_t)KN_STATE_SLEEPING);
@@ -93,7 +95,10 @@ static void wake_sleepers(struct kino_request *request, uint32_t state)
 
 void kn_exchange_tell(struct kino_request *request, uint32_t bits)
 {
-    wake_sleepers(request, atomic_fetch_or(&request->state, bits));
+    const uint32_t state = atomic_fetch_or(&request->state, bits);
+
+    if (bits & ~state)
+        wake_sleepers(request, state);
 }
 
 /* Claim, and say with it what kind of answer it is. */
@@ -174,6 +179,8 @@ static int answer_final(struct kino_request *request, const struct kino_response
         kn_chain_reset(&request->out, SIZE_MAX);
         return KINO_ANSWERED;
     }
+    if (is_raw) /* its whole body was; raw bytes come after the loop has learned of this */
+        atomic_fetch_and(&request->state, ~(uint32_t)KINO_STATE_READABLE);
     request->framing = framing;
     *facts |= KN_FACT_ANSWERED;
     if (!is_stream)
@@ -203,9 +210,12 @@ int kn_exchange_answer(struct kino_request *request, const struct kino_response 
     rc = kn_payload_of_response(response, &payload);
     if (rc < 0)
         return rc;
-    if (kn_exchange_is_interim(response))
-        return answer_interim(request, response, facts);
-    return answer_final(request, response, &payload, facts);
+    if (!kn_exchange_is_interim(response))
+        return answer_final(request, response, &payload, facts);
+    rc = answer_interim(request, response, facts);
+    if (rc != KINO_INVALID && rc != KINO_AGAIN)
+        kn_payload_return(&payload); /* which is empty */
+    return rc;
 }
 
 uint32_t kn_exchange_drop(struct kino_request *request)
@@ -252,11 +262,13 @@ int kino_request_respond(struct kino_request *request, const struct kino_respons
 {
     uint32_t facts = 0;
     int rc = kn_exchange_answer(request, response, &facts);
+    const bool may_wait = rc == 0 && (facts & KN_FACT_STREAM) &&
+                          (response->flags & KINO_BODY_MORE) && !kn_exchange_is_stuffed(request);
 
-    if (facts && !(rc == 0 && (facts & KN_FACT_STREAM) && (response->flags & KINO_BODY_MORE)))
-        kn_exchange_post(request, facts);
-    else if (facts)
+    if (may_wait)
         request->untold = facts;
+    else if (facts)
+        kn_exchange_post(request, facts);
     return rc;
 }
 

@@ -36,6 +36,7 @@ enum kn_exchange_state {
     KN_STATE_SLEEPING = 1 << 20,    /* somebody sleeps on `state` */
     KN_STATE_DRIVING = 1 << 21,     /* a driver waits, in its loop */
     KN_STATE_RAW = 1 << 22,         /* with STREAMING: 101, and raw bytes behind it */
+    KN_STATE_EXPECTING = 1 << 23,   /* the client waits for a 100, which nobody has sent */
     KN_STATE_PUBLIC = 0xffff,       /* those of enum kino_request_state */
 };
 
@@ -74,7 +75,6 @@ struct kino_request {
 
     struct kn_buf piece; /* the reader's: what it is looking at */
     bool piece_given;    /* the reader's: of a whole body */
-    bool expects;        /* the reader's, once dispatched: the client waits for a 100 */
     uint32_t untold;     /* the writer's: facts that wait for the next piece */
 
     /* Loop-only from here on. */
@@ -131,6 +131,8 @@ void kn_exchange_tell(struct kino_request *request, uint32_t bits);
 /* Append `out` to the stream, for a user. 0; KINO_ANSWERED and KINO_AGAIN, of an interim answer
  * only: it comes too late, or too many wait; -ENOMEM: the stream is cut. */
 int kn_exchange_add_stream(struct kino_request *request, bool is_interim);
+/* Does so much wait in the stream that the loop must be told, though more is announced? */
+bool kn_exchange_is_stuffed(const struct kino_request *request);
 
 /* Give a reader what has come of the body: all of `body`, which is empty then. 0 or -ENOMEM. */
 int kn_exchange_deliver(struct kino_request *request, struct kn_buf *body);
@@ -153,5 +155,8 @@ int kn_exchange_take_stream(struct kino_request *request, struct kn_chain *out, 
 /* The connection is done with it, though its users are not: nobody reads what they write, and
  * nothing more comes to be read. */
 void kn_exchange_sever(struct kino_request *request, uint32_t state);
+
+/* Give back what an answer lent that came after that. */
+void kn_exchange_discard(struct kino_request *request);
 
 #endif

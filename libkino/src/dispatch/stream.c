@@ -10,6 +10,7 @@
 
 int kn_exchange_add_stream(struct kino_request *request, bool is_interim)
 {
+    struct kn_chain unsent = {0};
     int rc = 0;
 
     pthread_mutex_lock(&request->mutex);
@@ -24,11 +25,19 @@ int kn_exchange_add_stream(struct kino_request *request, bool is_interim)
         request->cut = true;
         atomic_fetch_or(&request->state, KN_STATE_FINISHED);
     }
+    if (atomic_load(&request->state) & KINO_STATE_DISCONNECTED)
+        kn_chain_swap(&unsent, &request->stream); /* it was severed a moment ago */
     if (kn_chain_len(&request->stream) >= KN_STREAM_MOST)
         atomic_fetch_and(&request->state, ~(uint32_t)KINO_STATE_WRITABLE);
     pthread_mutex_unlock(&request->mutex);
+    kn_chain_reset(&unsent, 0);
     kn_chain_reset(&request->out, SIZE_MAX);
     return rc;
+}
+
+bool kn_exchange_is_stuffed(const struct kino_request *request)
+{
+    return !(atomic_load_explicit(&request->state, memory_order_relaxed) & KINO_STATE_WRITABLE);
 }
 
 /* The stream's bytes are written. */
@@ -84,7 +93,7 @@ int kino_request_write(struct kino_request *request, const struct kino_piece *pi
         rc = kn_exchange_add_stream(request, false);
     if (rc < 0)
         cut_stream(request);
-    else if (!(known.flags & KINO_BODY_MORE))
+    else if (!(known.flags & KINO_BODY_MORE) || kn_exchange_is_stuffed(request))
         tell_loop(request);
     return rc;
 }
@@ -111,20 +120,23 @@ int kino_request_finish(struct kino_request *request, const struct kino_field *t
     return rc;
 }
 
-/* RFC 9110 10.1.1: the client has been waiting for this. */
-static void ask_for_body(struct kino_request *request)
+/* RFC 9110 10.1.1: the client has been waiting for this. 0, or -ENOMEM: then it still is. */
+static int ask_for_body(struct kino_request *request)
 {
     static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
-    bool asked = false;
+    int rc = 0;
 
-    request->expects = false;
     pthread_mutex_lock(&request->mutex);
-    if (!(atomic_load(&request->state) & KINO_STATE_ANSWERED))
-        asked = kn_chain_append(&request->stream, text, sizeof(text) - 1) == 0;
-    request->interims += asked;
+    if (!(atomic_load(&request->state) & KINO_STATE_ANSWERED)) {
+        rc = kn_chain_append(&request->stream, text, sizeof(text) - 1);
+        request->interims += rc == 0;
+    }
     pthread_mutex_unlock(&request->mutex);
-    if (asked)
-        kn_exchange_post(request, KN_FACT_STREAM);
+    if (rc < 0)
+        return rc;
+    atomic_fetch_and(&request->state, ~(uint32_t)KN_STATE_EXPECTING);
+    kn_exchange_post(request, KN_FACT_STREAM); /* from now on the client may be late */
+    return 0;
 }
 
 static int read_whole(struct kino_request *request, struct kino_slice *piece)
@@ -142,12 +154,14 @@ int kino_request_body(struct kino_request *request, struct kino_slice *piece)
 {
     const uint32_t state = atomic_load_explicit(&request->state, memory_order_acquire);
     bool room = false;
-    int rc;
+    int rc = 0;
 
     if ((request->head.view.flags & KINO_HEAD_BODY_WHOLE) && !(state & KN_STATE_RAW))
         return read_whole(request, piece);
-    if (request->expects)
-        ask_for_body(request);
+    if (state & KN_STATE_EXPECTING)
+        rc = ask_for_body(request);
+    if (rc < 0)
+        return rc;
     kn_buf_reset(&request->piece, KN_STREAM_MOST);
     pthread_mutex_lock(&request->mutex);
     if (request->arrived.len > 0) {
@@ -184,8 +198,6 @@ int kino_request_interrupt(struct kino_request *request)
     const int held = errno;
 
     kn_exchange_tell(request, KN_STATE_INTERRUPTED);
-    if (atomic_load(&request->state) & KN_STATE_DRIVING)
-        kn_mailbox_call(request->home);
     errno = held;
     return 0;
 }
@@ -254,10 +266,19 @@ void kn_exchange_sever(struct kino_request *request, uint32_t state)
     struct kn_chain unsent = {0};
 
     pthread_mutex_lock(&request->mutex);
-    kn_chain_move(&unsent, &request->stream); /* into an empty one: cannot fail */
+    kn_chain_swap(&unsent, &request->stream);
     if (request->body_state == KN_BODY_COMING)
         request->body_state = KN_BODY_BROKEN;
     kn_exchange_tell(request, state | KINO_STATE_READABLE | KINO_STATE_WRITABLE);
     pthread_mutex_unlock(&request->mutex);
     kn_chain_reset(&unsent, 0);
+    kn_exchange_discard(request);
+}
+
+void kn_exchange_discard(struct kino_request *request)
+{
+    const uint32_t state = atomic_load_explicit(&request->state, memory_order_relaxed);
+
+    if (request->answered && !request->failure && !(state & KN_STATE_STREAMING))
+        kn_chain_reset(&request->out, SIZE_MAX);
 }

@@ -21,6 +21,8 @@ void kn_conn_arm(struct kn_conn *conn)
 {
     uint64_t earliest = conn->read_deadline_ms;
 
+    if (conn->closing)
+        return; /* its memory goes without another look at the wheel */
     if (conn->write_deadline_ms < earliest)
         earliest = conn->write_deadline_ms;
     if (conn->answer_deadline_ms < earliest)
@@ -109,7 +111,6 @@ static void begin_close(struct kn_conn *conn)
     kn_list_remove(&conn->starved);
     kn_list_remove(&conn->to_read);
     kn_timer_remove(&conn->timer);
-    conn->timer.deadline_ms = UINT64_MAX;
     give_up_requests(conn);
     if (conn->receiving)
         kn_io_cancel(&conn->loop->io, &conn->receive_op);

@@ -29,10 +29,9 @@ void kn_conn_send_continue(struct kn_conn *conn)
     }
     conn->continue_due = false;
     kn_stats_response(&conn->loop->stats, 100);
+    kn_conn_go_on(conn);
     if (kn_chain_append(&conn->out, text, sizeof(text) - 1) < 0)
         kn_conn_close(conn);
-    else
-        kn_conn_mark_dirty(conn);
 }
 
 static void forget(struct kn_conn *conn, struct kino_request *request)
@@ -71,12 +70,13 @@ static int take_failure(struct kn_conn *conn, struct kino_request *request,
                         struct progress *progress)
 {
     const unsigned retry_after_s = request->failure == 503 ? RETRY_AFTER_S : 0;
+    const uint32_t state = atomic_load_explicit(&request->state, memory_order_relaxed);
     /* A copy: a user may be reading it, to no avail. */
     struct kn_framing framing = request->framing;
     int rc;
 
-    if (conn->loop->draining || conn->reading == request)
-        framing.keep_alive = false;
+    if (conn->loop->draining || (state & KN_STATE_BODY_OPEN))
+        framing.keep_alive = false; /* the rest of its body is still to come, or will never */
     rc = kn_response_write_error(&conn->out, request->failure, retry_after_s, &framing);
     *progress = (struct progress){.done = true,
                                   .keep_alive = framing.keep_alive,
@@ -292,6 +292,7 @@ static bool start_read(struct kn_conn *conn, const struct kn_piece *file)
     const size_t len = file->len < KN_CONN_FILE_BYTES ? (size_t)file->len : KN_CONN_FILE_BYTES;
     struct kn_buf *first = &conn->sending.first;
 
+    kn_chain_pack(&conn->sending); /* little: so much would have been sent first */
     if (kn_loop_enlarge(conn->loop, first, len) < 0)
         return false;
     conn->loop->reads++;

@@ -136,7 +136,8 @@ static void begin_stream(struct kn_conn *conn)
     struct kino_request *request = conn->reading;
 
     atomic_fetch_or(&request->state, KN_STATE_BODY_OPEN);
-    request->expects = conn->http1.expects_continue;
+    if (conn->http1.expects_continue)
+        atomic_fetch_or(&request->state, KN_STATE_EXPECTING);
     enlist(conn, request);
 }
 
@@ -227,19 +228,33 @@ static void watch_body(struct kn_conn *conn)
         kn_conn_arm(conn);
 }
 
-/* A reader is slower than its client, who must wait: so the client's clock stands still. */
+/* The client must wait for a reader or for a 100: so its clock stands still. */
 static void hold_body(struct kn_conn *conn)
 {
     if (!conn->held_ms)
         conn->held_ms = conn->loop->now_ms;
 }
 
+static void end_hold(struct kn_conn *conn)
+{
+    if (!conn->held_ms)
+        return;
+    conn->body_since_ms += conn->loop->now_ms - conn->held_ms;
+    conn->held_ms = 0;
+    watch_body(conn);
+}
+
+static bool awaits_100(const struct kn_conn *conn)
+{
+    return conn->continue_due ||
+           (streams_in(conn) && (atomic_load_explicit(&conn->reading->state, memory_order_relaxed) &
+                                 KN_STATE_EXPECTING));
+}
+
 void kn_conn_go_on(struct kn_conn *conn)
 {
-    if (conn->held_ms) {
-        conn->body_since_ms += conn->loop->now_ms - conn->held_ms;
-        conn->held_ms = 0;
-    }
+    if (!awaits_100(conn))
+        end_hold(conn);
     kn_conn_mark_dirty(conn);
 }
 
@@ -257,6 +272,8 @@ static void head_complete(struct kn_conn *conn)
     } else if (conn->http1.expects_continue || (length != KINO_OFF && length > most)) {
         begin_stream(conn);
     }
+    if (awaits_100(conn))
+        hold_body(conn);
 }
 
 /* More of the body has come. */
@@ -264,6 +281,7 @@ static void body_grown(struct kn_conn *conn)
 {
     const uint64_t most = kn_conn_config(conn)->max_whole_body_bytes;
 
+    end_hold(conn); /* it did not wait */
     if (!streams_in(conn) && conn->http1.body_bytes > most)
         begin_stream(conn);
     if (streams_in(conn) && kn_exchange_deliver(conn->reading, &conn->reading->body) < 0)

@@ -215,6 +215,8 @@ void kn_loop_on_mail(struct kn_mail *mail, void *driver)
     if (!conn) {
         if (request->released)
             kn_loop_recycle(loop, request);
+        else
+            kn_exchange_discard(request);
         return;
     }
     if (facts & KN_FACT_STREAM)

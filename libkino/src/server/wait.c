@@ -6,12 +6,13 @@
 #include "server/loop.h"
 
 /* Whoever drives the request's loop must go on driving: nobody else would set the state. */
-static void turn(struct kino_request *request, struct kn_loop *loop, uint64_t deadline_ns)
+static void turn(struct kino_request *request, struct kn_loop *loop, uint32_t awaited,
+                 uint64_t deadline_ns)
 {
-    /* Announced before the last look, as an interrupt is made before its look at this. */
+    /* Announced before the last look, as what is awaited is told before its look at this. */
     const uint32_t state = atomic_fetch_or(&request->state, KN_STATE_DRIVING);
 
-    kn_loop_turn(loop, state & KN_STATE_INTERRUPTED ? 0 : deadline_ns);
+    kn_loop_turn(loop, state & (KN_STATE_INTERRUPTED | awaited) ? 0 : deadline_ns);
     atomic_fetch_and(&request->state, ~(uint32_t)KN_STATE_DRIVING);
 }
 
@@ -46,7 +47,7 @@ int kino_request_wait(struct kino_request *request, uint64_t mask, uint64_t time
         if (kn_clock_ns() >= deadline_ns)
             return KINO_TIMED_OUT;
         if (loop)
-            turn(request, loop, deadline_ns);
+            turn(request, loop, awaited, deadline_ns);
         else
             sleep_on(request, state, deadline_ns);
     }
