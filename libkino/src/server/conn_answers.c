@@ -73,9 +73,10 @@ static int take_failure(struct kn_conn *conn, struct kino_request *request,
     const unsigned retry_after_s = request->failure == 503 ? RETRY_AFTER_S : 0;
     /* A copy: a user may be reading it, to no avail. */
     struct kn_framing framing = request->framing;
+    const bool is_last = conn->last && request->order.next == &conn->order;
     int rc;
 
-    if (conn->loop->draining || conn->reading == request)
+    if (conn->loop->draining || conn->reading == request || is_last)
         framing.keep_alive = false;
     rc = kn_response_write_error(&conn->out, request->failure, retry_after_s, &framing);
     *progress = (struct progress){.done = true,
