@@ -71,7 +71,6 @@ void kn_exchange_reset(struct kino_request *request, size_t keep)
     request->untold = 0;
     request->body_state = KN_BODY_COMING;
     request->piece_given = false;
-    request->expects = false;
     request->failure = 0;
     request->conn = NULL;
     request->due_ms = UINT64_MAX;

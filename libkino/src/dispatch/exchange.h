@@ -36,6 +36,7 @@ enum kn_exchange_state {
     KN_STATE_SLEEPING = 1 << 20,    /* somebody sleeps on `state` */
     KN_STATE_DRIVING = 1 << 21,     /* a driver waits, in its loop */
     KN_STATE_RAW = 1 << 22,         /* with STREAMING: 101, and raw bytes behind it */
+    KN_STATE_EXPECTS = 1 << 23,     /* the client waits for its 100; the first read clears it */
     KN_STATE_PUBLIC = 0xffff,       /* those of enum kino_request_state */
 };
 
@@ -74,7 +75,6 @@ struct kino_request {
 
     struct kn_buf piece; /* the reader's: what it is looking at */
     bool piece_given;    /* the reader's: of a whole body */
-    bool expects;        /* the reader's, once dispatched: the client waits for a 100 */
     uint32_t untold;     /* the writer's: facts that wait for the next piece */
 
     /* Loop-only from here on. */

@@ -111,20 +111,20 @@ int kino_request_finish(struct kino_request *request, const struct kino_field *t
     return rc;
 }
 
-/* RFC 9110 10.1.1: the client has been waiting for this. */
+/* RFC 9110 10.1.1: the client has been waiting for this, or for the answer that has begun. From now
+ * on its time counts. */
 static void ask_for_body(struct kino_request *request)
 {
     static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
     bool asked = false;
 
-    request->expects = false;
     pthread_mutex_lock(&request->mutex);
     if (!(atomic_load(&request->state) & KINO_STATE_ANSWERED))
         asked = kn_chain_append(&request->stream, text, sizeof(text) - 1) == 0;
-    request->interims += asked;
+    request->interims += asked; /* without it the client may go on, too */
     pthread_mutex_unlock(&request->mutex);
-    if (asked)
-        kn_exchange_post(request, KN_FACT_STREAM);
+    atomic_fetch_and(&request->state, ~(uint32_t)KN_STATE_EXPECTS);
+    kn_exchange_post(request, KN_FACT_STREAM);
 }
 
 static int read_whole(struct kino_request *request, struct kino_slice *piece)
@@ -146,7 +146,7 @@ int kino_request_body(struct kino_request *request, struct kino_slice *piece)
 
     if ((request->head.view.flags & KINO_HEAD_BODY_WHOLE) && !(state & KN_STATE_RAW))
         return read_whole(request, piece);
-    if (request->expects)
+    if (state & KN_STATE_EXPECTS)
         ask_for_body(request);
     kn_buf_reset(&request->piece, KN_STREAM_MOST);
     pthread_mutex_lock(&request->mutex);

@@ -32,7 +32,7 @@ void kn_conn_send_continue(struct kn_conn *conn)
     if (kn_chain_append(&conn->out, text, sizeof(text) - 1) < 0)
         kn_conn_close(conn);
     else
-        kn_conn_mark_dirty(conn);
+        kn_conn_go_on(conn);
 }
 
 static void forget(struct kn_conn *conn, struct kino_request *request)

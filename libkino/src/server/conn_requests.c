@@ -135,8 +135,8 @@ static void begin_stream(struct kn_conn *conn)
 {
     struct kino_request *request = conn->reading;
 
-    atomic_fetch_or(&request->state, KN_STATE_BODY_OPEN);
-    request->expects = conn->http1.expects_continue;
+    atomic_fetch_or(&request->state,
+                    KN_STATE_BODY_OPEN | (conn->http1.expects_continue ? KN_STATE_EXPECTS : 0));
     enlist(conn, request);
 }
 
@@ -170,7 +170,8 @@ static void request_complete(struct kn_conn *conn)
     kn_exchange_end_body(kn_conn_end_reading(conn), KN_BODY_COMPLETE);
 }
 
-/* Refuse a request whose body a user may be reading, who learns it when it is too late to answer. */
+/* Refuse a request whose body a user may be reading, who learns it when it is too late to answer.
+ */
 static void reject_stream(struct kn_conn *conn, unsigned status)
 {
     struct kino_request *request = kn_conn_end_reading(conn);
@@ -227,18 +228,26 @@ static void watch_body(struct kn_conn *conn)
         kn_conn_arm(conn);
 }
 
-/* A reader is slower than its client, who must wait: so the client's clock stands still. */
+/* The client must wait for us or for a reader: so its clock stands still. */
 static void hold_body(struct kn_conn *conn)
 {
     if (!conn->held_ms)
         conn->held_ms = conn->loop->now_ms;
 }
 
+/* Does the client wait for its 100? */
+static bool owes_continue(const struct kn_conn *conn)
+{
+    return conn->continue_due ||
+           (streams_in(conn) && (atomic_load(&conn->reading->state) & KN_STATE_EXPECTS));
+}
+
 void kn_conn_go_on(struct kn_conn *conn)
 {
-    if (conn->held_ms) {
+    if (conn->held_ms && !owes_continue(conn)) {
         conn->body_since_ms += conn->loop->now_ms - conn->held_ms;
         conn->held_ms = 0;
+        watch_body(conn);
     }
     kn_conn_mark_dirty(conn);
 }
@@ -251,6 +260,8 @@ static void head_complete(struct kn_conn *conn)
     conn->in_body = true;
     conn->body_since_ms = conn->loop->now_ms;
     conn->held_ms = 0;
+    if (conn->http1.expects_continue)
+        hold_body(conn);
     if (most == KINO_OFF) {
         if (conn->http1.expects_continue)
             kn_conn_send_continue(conn);
