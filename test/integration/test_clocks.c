@@ -155,6 +155,31 @@ TestEach(clocks, who_reads_a_body_that_becomes_too_slow_learns_it)
     cr_assert_eq(desk_close(desk), 0);
 }
 
+TestEach(clocks, a_body_that_becomes_too_slow_ends_the_connection_behind_an_answer_that_has_begun)
+{
+    struct kino_config config = body_rate(dispatch);
+    struct client client;
+    struct kino_request *request;
+    struct desk *desk;
+    size_t len;
+
+    config.max_whole_body_bytes = 1;
+    desk = desk_open(config, 1, NULL);
+    client = client_to(desk->port);
+    client_send(&client, POST("/1", "1000", "begin"));
+    request = desk_take_target(desk, "/1");
+    cr_assert_eq(begin(request), 0);
+    cr_assert_eq(read_all(request, &len), KINO_GONE);
+    cr_assert_eq(write_text(request, "all the same"), 0);
+    cr_assert_eq(kino_request_finish(request, NULL, 0), 0);
+    kino_request_release(request);
+    cr_assert_eq(client_read(&client), 200);
+    cr_assert(client_has_body(&client, "all the same"));
+    cr_assert_eq(client_expect_end(&client), CLIENT_ENDED);
+    client_close(&client);
+    cr_assert_eq(desk_close(desk), 0);
+}
+
 /* Clocks that stand still */
 
 TestEach(clocks, a_body_that_nobody_reads_is_not_slow)

@@ -271,12 +271,14 @@ TestEach(hardening, a_body_that_is_refused_while_it_is_read_breaks_off)
         {"0\r\na: 0123456789\r\n\r\n", 400},
         {"0\r\na: b\nc: d\r\n\r\n", 400},
         {"0\r\ncontent-length: 5\r\n\r\n", 400},
+        {"0\r\na:\r\nb:\r\nc:\r\n\r\n", 431},
         {"x\r\n", 400},
     };
     struct kino_config config = {
         .dispatch = dispatch,
         .max_body_bytes = 10,
         .max_whole_body_bytes = 1,
+        .max_fields = 2,
         .max_chunk_line_bytes = 16,
         .max_trailer_bytes = 16,
     };
