@@ -234,6 +234,8 @@ static int judge_fields(struct kn_http1 *http1, struct framing *framing)
         return status;
     if (framing->is_coded)
         return judge_coding(&http1->parser, framing);
+    if (http1->parser.content_length == KINO_OFF)
+        return 413; /* the number that says of a head that there is no length */
     return http1->parser.content_length > http1->limits->max_body_bytes ? 413 : 0;
 }
 

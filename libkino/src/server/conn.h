@@ -83,7 +83,7 @@ void kn_conn_flush(struct kn_conn *conn);
 /* Something can be had of an exchange in `order`: an answer, or a part of one. */
 void kn_conn_answered(struct kn_conn *conn);
 
-/* A reader has made room for more of a body. */
+/* A reader has made room for more of a body, or a client gets the 100 that it waits for. */
 void kn_conn_go_on(struct kn_conn *conn);
 
 /* An exchange was published, and is to be answered by its `due_ms`. */

@@ -73,9 +73,10 @@ static int take_failure(struct kn_conn *conn, struct kino_request *request,
     const uint32_t state = atomic_load_explicit(&request->state, memory_order_relaxed);
     /* A copy: a user may be reading it, to no avail. */
     struct kn_framing framing = request->framing;
+    const bool is_last = conn->last && request->order.next == &conn->order;
     int rc;
 
-    if (conn->loop->draining || (state & KN_STATE_BODY_OPEN))
+    if (conn->loop->draining || (state & KN_STATE_BODY_OPEN) || is_last)
         framing.keep_alive = false; /* the rest of its body is still to come, or will never */
     rc = kn_response_write_error(&conn->out, request->failure, retry_after_s, &framing);
     *progress = (struct progress){.done = true,

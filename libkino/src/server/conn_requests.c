@@ -171,16 +171,17 @@ static void request_complete(struct kn_conn *conn)
     kn_exchange_end_body(kn_conn_end_reading(conn), KN_BODY_COMPLETE);
 }
 
-/* Refuse a request whose body a user may be reading. */
+/* Refuse a request whose body a user may be reading, who learns it when it is too late to answer.
+ */
 static void reject_stream(struct kn_conn *conn, unsigned status)
 {
     struct kino_request *request = kn_conn_end_reading(conn);
 
-    kn_exchange_end_body(request, KN_BODY_BROKEN);
     if (kn_exchange_claim(request)) {
         request->failure = status;
         request->answered = true;
     }
+    kn_exchange_end_body(request, KN_BODY_BROKEN);
     kn_conn_answered(conn); /* else with what a user answered it ends all the same */
 }
 
@@ -266,6 +267,8 @@ static void head_complete(struct kn_conn *conn)
     conn->in_body = true;
     conn->body_since_ms = conn->loop->now_ms;
     conn->held_ms = 0;
+    if (conn->http1.expects_continue)
+        hold_body(conn);
     if (most == KINO_OFF) {
         if (conn->http1.expects_continue)
             kn_conn_send_continue(conn);

@@ -807,6 +807,8 @@ Test(http1, bounds_can_be_off)
 
     expect(&none, RAW(GET "a: b\r\n\r\n" CODED "1\r\nx\r\n0\r\n\r\nPUMA /"),
            GOT POSTED ": x\n501\n");
+    expect(&none, RAW(POST "Content-Length: 18446744073709551614\r\n\r\nx"), "head\n");
+    expect(&none, RAW(POST "Content-Length: 18446744073709551615\r\n\r\nx"), "413\n");
 }
 
 /* SPEC.md 1.2 */
