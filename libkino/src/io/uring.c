@@ -413,6 +413,7 @@ unsigned kn_io_reap(struct kn_io *io)
     struct io_uring_cqe *cqe;
     unsigned head;
 
+    io->paused = false;
     io_uring_for_each_cqe(&io->ring, head, cqe)
     {
         /* By value: the callback may submit, and the kernel may then reuse the entry only after
@@ -421,11 +422,16 @@ unsigned kn_io_reap(struct kn_io *io)
             .user_data = cqe->user_data, .res = cqe->res, .flags = cqe->flags};
 
         complete(io, &copy);
-        if (++reaped == KN_IO_REAP_MOST)
+        if (++reaped == KN_IO_REAP_MOST || io->paused)
             break;
     }
     io_uring_cq_advance(&io->ring, reaped);
     return count + reaped;
+}
+
+void kn_io_pause(struct kn_io *io)
+{
+    io->paused = true;
 }
 
 bool kn_io_pending(struct kn_io *io)

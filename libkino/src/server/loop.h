@@ -22,6 +22,7 @@ enum {
     KN_LOOP_LARGE_SPARES = 4,      /* buffers of files kept for reuse */
     KN_LOOP_LARGE_BYTES = 160 << 10,
     KN_LOOP_FILE_READS = 4,  /* begun in one turn, so that they are sent while the cache has them */
+    KN_LOOP_BATCH = 64,      /* requests made in one turn, so that the cache holds them */
     KN_LOOP_BUSY = 16,       /* completions that make a turn a full one */
     KN_LOOP_NAP_NS = 50000,  /* after a full turn: answers and requests gather */
     KN_LOOP_RESUME_MS = 100, /* until accepting is tried again */
