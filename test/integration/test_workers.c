@@ -978,3 +978,45 @@ TestEach(workers, are_polled_by_a_host_that_waits_for_other_things_too)
     client_close(&client);
     cr_assert_eq(desk_end(desk), 0);
 }
+
+/* What a thread finds that drained a server and has not ended yet. */
+struct closing {
+    struct desk *desk;
+    struct kino_worker *worker;
+    sem_t closed;
+    sem_t destroyed;
+};
+
+static void *take_to_the_end(void *context)
+{
+    struct closing *closing = context;
+    struct kino_request *request;
+
+    kino_worker_wait(closing->worker, 0);
+    desk_count_ready(closing->desk);
+    while (kino_worker_take(closing->worker, SOON_MS, &request) != KINO_CLOSED)
+        ;
+    sem_post(&closing->closed);
+    sem_wait(&closing->destroyed);
+    return NULL;
+}
+
+/* A thread that could be joined is not quite gone for the kernel; but there is nothing to drive. */
+Test(workers, inline_that_saw_the_drain_to_its_end_are_destroyed_by_anybody)
+{
+    struct desk *desk = open_alone(KINO_DISPATCH_INLINE, 1);
+    struct closing closing = {.desk = desk};
+    pthread_t thread;
+
+    sem_init(&closing.closed, 0, 0);
+    sem_init(&closing.destroyed, 0, 0);
+    cr_assert_eq(kino_worker_create(desk->server, NULL, &closing.worker), 0);
+    cr_assert_eq(pthread_create(&thread, NULL, take_to_the_end, &closing), 0);
+    cr_assert(desk_is_ready(desk, 1));
+    kino_server_drain(desk->server, SOON_MS);
+    sem_wait(&closing.closed);
+    cr_assert_eq(kino_worker_destroy(closing.worker), 0);
+    sem_post(&closing.destroyed);
+    pthread_join(thread, NULL);
+    cr_assert_eq(desk_end(desk), 0);
+}

@@ -86,6 +86,11 @@ void *kn_mailbox_driven(struct kn_mailbox *mailbox)
                : NULL;
 }
 
+bool kn_mailbox_has_driver(struct kn_mailbox *mailbox)
+{
+    return atomic_load_explicit(&mailbox->driver, memory_order_acquire) != 0;
+}
+
 void kn_mailbox_enter(struct kn_mailbox *mailbox)
 {
     atomic_store_explicit(&mailbox->driver, kn_thread_id(), memory_order_relaxed);
@@ -93,7 +98,7 @@ void kn_mailbox_enter(struct kn_mailbox *mailbox)
 
 void kn_mailbox_leave(struct kn_mailbox *mailbox)
 {
-    atomic_store_explicit(&mailbox->driver, 0, memory_order_relaxed);
+    atomic_store_explicit(&mailbox->driver, 0, memory_order_release);
 }
 
 static void deliver_all(struct kn_mail *newest, void *driver)

@@ -31,7 +31,7 @@ struct kn_mailbox {
     _Atomic uint32_t refs;          /* release on drop, acquire on the last one */
     int wake_fd;                    /* an eventfd; constant */
     void *owner;                    /* what the driver drives; constant */
-    _Atomic int driver;             /* relaxed: the driver's thread, by kn_thread_id; 0: none */
+    _Atomic int driver;             /* the driver's thread, by kn_thread_id; 0: none, released */
 };
 
 /* Owned by the caller: one reference. `owner` is what kn_mailbox_driven gives. 0, or -errno of
@@ -48,6 +48,9 @@ void kn_mailbox_call(struct kn_mailbox *mailbox);
 
 /* What the calling thread drives here, or NULL: it is not the driver. */
 void *kn_mailbox_driven(struct kn_mailbox *mailbox);
+
+/* Has a thread entered, and not left? */
+bool kn_mailbox_has_driver(struct kn_mailbox *mailbox);
 
 /* Driver only from here on. */
 

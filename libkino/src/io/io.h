@@ -32,6 +32,9 @@ typedef void (*kn_op_fn)(struct kn_op *op, const struct kn_completion *completio
 struct kn_op {
     kn_op_fn fn;
     struct kn_op *next_failed; /* in kn_io.failed */
+#ifdef KN_FAULTS
+    int fault; /* it ends with this, since that was planned; else 0 */
+#endif
 };
 
 /* A descriptor, or a place in the ring's table of them. */

@@ -2,6 +2,7 @@
 #include "io/io.h"
 
 #include "base/alloc.h"
+#include "base/fault.h"
 #include "io/probe.h"
 #include "kino.h"
 
@@ -164,12 +165,64 @@ static void fail(struct kn_io *io, struct kn_op *op)
     io->failed = op;
 }
 
+#ifdef KN_FAULTS
+
+/* Planned: the kernel is not even asked. */
+static bool refuse(struct kn_io *io, struct kn_op *op)
+{
+    op->fault = kn_fault_due(KN_FAULT_OPERATION);
+    if (!op->fault)
+        return false;
+    fail(io, op);
+    return true;
+}
+
+/* Of a close any other failure says that the descriptor is gone all the same. */
+static void refuse_for_now(struct kn_op *op)
+{
+    if (op->fault)
+        op->fault = -EBUSY;
+}
+
+static int refusal(struct kn_op *op)
+{
+    const int error = op->fault ? op->fault : -EBUSY;
+
+    op->fault = 0;
+    return error;
+}
+
+#else
+
+static bool refuse(struct kn_io *io, struct kn_op *op)
+{
+    (void)io;
+    (void)op;
+    return false;
+}
+
+static void refuse_for_now(struct kn_op *op)
+{
+    (void)op;
+}
+
+static int refusal(struct kn_op *op)
+{
+    (void)op;
+    return -EBUSY;
+}
+
+#endif
+
 /* A place in the submission queue, which is flushed when it is full. NULL, and `op` will complete
  * with -EBUSY, when the kernel does not take what is there. */
 static struct io_uring_sqe *reserve(struct kn_io *io, struct kn_op *op)
 {
-    struct io_uring_sqe *sqe = io_uring_get_sqe(&io->ring);
+    struct io_uring_sqe *sqe;
 
+    if (op && refuse(io, op))
+        return NULL;
+    sqe = io_uring_get_sqe(&io->ring);
     for (int i = 0; !sqe && i < SUBMIT_TRIES; i++) {
         if (io_uring_submit(&io->ring) < 0)
             io_uring_get_events(&io->ring); /* makes room where completions overflow */
@@ -289,8 +342,10 @@ void kn_io_close(struct kn_io *io, struct kn_op *op, struct kn_file file)
 {
     struct io_uring_sqe *sqe = reserve(io, op);
 
-    if (!sqe)
+    if (!sqe) {
+        refuse_for_now(op);
         return;
+    }
     if (file.direct) {
         io_uring_prep_close_direct(sqe, (unsigned)file.index);
     } else {
@@ -351,7 +406,11 @@ int kn_io_submit(struct kn_io *io, unsigned count, uint64_t timeout_ns)
     if (count == 0 || io->failed) {
         if (nothing_to_enter_for(io))
             return 0;
-        rc = io_uring_submit_and_get_events(&io->ring);
+        rc = kn_fault_due(KN_FAULT_ENTER);
+        if (rc == 0)
+            rc = io_uring_submit_and_get_events(&io->ring);
+    } else if ((rc = kn_fault_due(KN_FAULT_ENTER)) < 0) {
+        return rc;
     } else if (timeout_ns == UINT64_MAX) {
         rc = io_uring_submit_and_wait(&io->ring, count);
     } else {
@@ -366,6 +425,45 @@ int kn_io_submit(struct kn_io *io, unsigned count, uint64_t timeout_ns)
     return rc < 0 && rc != -ETIME ? rc : 0;
 }
 
+#ifdef KN_FAULTS
+
+/* The operation has done its work already: a failure that asks for another try would be untrue. */
+static int lasting(int error)
+{
+    return error == -EBUSY || error == -EAGAIN || error == -ECANCELED ? -EIO : error;
+}
+
+/* Planned: what has come counts, but it ends with a failure. */
+static void hand_over(struct kn_io *io, struct kn_op *op, const struct kn_completion *completion)
+{
+    const int error = kn_fault_due(KN_FAULT_COMPLETION);
+    struct kn_completion last = {0};
+
+    if (error)
+        op->fault = completion->more ? error : lasting(error);
+    if (error && completion->more)
+        kn_io_cancel(io, op);
+    if (!op->fault || completion->more) {
+        op->fn(op, completion);
+        return;
+    }
+    last.result = op->fault;
+    op->fault = 0;
+    if (completion->data)
+        op->fn(op, &(struct kn_completion){completion->result, true, completion->data});
+    op->fn(op, &last);
+}
+
+#else
+
+static void hand_over(struct kn_io *io, struct kn_op *op, const struct kn_completion *completion)
+{
+    (void)io;
+    op->fn(op, completion);
+}
+
+#endif
+
 static void complete(struct kn_io *io, const struct io_uring_cqe *cqe)
 {
     struct kn_op *op = io_uring_cqe_get_data(cqe);
@@ -378,13 +476,13 @@ static void complete(struct kn_io *io, const struct io_uring_cqe *cqe)
     if (!op)
         return;
     if (!(cqe->flags & IORING_CQE_F_BUFFER)) {
-        op->fn(op, &completion);
+        hand_over(io, op, &completion);
         return;
     }
     id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
     assert(id < KN_IO_BUFFERS);
     completion.data = io->buffers + (size_t)id * KN_IO_BUFFER_BYTES;
-    op->fn(op, &completion);
+    hand_over(io, op, &completion);
     io_uring_buf_ring_add(io->buffer_ring, io->buffers + (size_t)id * KN_IO_BUFFER_BYTES,
                           KN_IO_BUFFER_BYTES, (unsigned short)id, KN_IO_BUFFERS - 1,
                           io->buffers_returned++);
@@ -399,7 +497,7 @@ static unsigned complete_failed(struct kn_io *io)
     while (op) {
         struct kn_op *next = op->next_failed;
 
-        op->fn(op, &(struct kn_completion){.result = -EBUSY});
+        op->fn(op, &(struct kn_completion){.result = refusal(op)});
         op = next;
         count++;
     }

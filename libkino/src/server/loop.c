@@ -354,7 +354,6 @@ static void ended(struct kn_loop *loop)
     struct kn_list *link;
 
     loop->begun = false;
-    kn_mailbox_leave(loop->mailbox);
     pthread_mutex_lock(&server->mutex);
     loop->takes = false;
     while ((link = kn_list_shift(&loop->sockets))) {
@@ -363,6 +362,7 @@ static void ended(struct kn_loop *loop)
     }
     pthread_mutex_unlock(&server->mutex);
     kn_mailbox_deliver(loop->mailbox, loop); /* connections passed to it go to others */
+    kn_mailbox_leave(loop->mailbox);         /* its worker may now be destroyed by any thread */
     kn_server_call_loops(server);
     kn_server_loop_ends(server); /* last: the server may now be destroyed */
 }

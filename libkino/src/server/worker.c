@@ -12,7 +12,8 @@
 
 enum {
     FLUSH_AFTER_NS = 200000, /* an answer waits no longer for others to go with it: then a turn */
-    MOST_OWN = 16, /* requests from its own lane in a row: then it looks at others' first */
+    MOST_OWN = 16,  /* requests from its own lane in a row: then it looks at others' first */
+    DEATH_MS = 100, /* that a thread takes to end, once it could be joined */
 };
 
 /* Who takes requests. Its own thread's, but for what is atomic. */
@@ -484,7 +485,15 @@ int kino_worker_abort(struct kino_worker *worker, uint64_t status)
 
 static bool driver_is_dead(const struct kino_worker *worker)
 {
-    return syscall(SYS_tgkill, getpid(), worker->driver, 0) < 0 && errno == ESRCH;
+    const struct timespec moment = {.tv_nsec = KN_NS_PER_MS};
+
+    /* One that was joined is on its way out of the kernel for some moments more. */
+    for (unsigned i = 0; i < DEATH_MS; i++) {
+        if (syscall(SYS_tgkill, getpid(), worker->driver, 0) < 0)
+            return errno == ESRCH;
+        nanosleep(&moment, NULL);
+    }
+    return false;
 }
 
 int kino_worker_destroy(struct kino_worker *worker)
@@ -500,7 +509,7 @@ int kino_worker_destroy(struct kino_worker *worker)
     }
     server = worker->server;
     if (worker->loop) {
-        if (!worker->bound || drive(worker) == 0)
+        if (!worker->bound || !kn_mailbox_has_driver(worker->loop->mailbox) || drive(worker) == 0)
             kn_loop_leave(worker->loop);
         else if (driver_is_dead(worker))
             kn_loop_abandon(worker->loop);
