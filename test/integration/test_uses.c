@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* What programs do with this library, one test each, to be read as examples. */
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,6 +19,7 @@
 
 enum {
     SHORT_MS = 100,
+    TICK_NS = 10000000,
     SOON_MS = 20000,
     MANY = 100,
     CHILD_DEADLINE_S = 30,
@@ -126,6 +131,120 @@ TestEach(uses, a_callback_answers)
     kino_server_drain(desk->server, SOON_MS);
     pthread_join(thread, NULL);
     client_close(&client);
+    close_desk(desk);
+}
+
+/* A host with an event loop of its own: a timer and a descriptor beside our worker */
+
+struct host {
+    struct desk *desk;
+    int messages; /* an eventfd */
+    _Atomic uint64_t message_count;
+    _Atomic uint64_t tick_count;
+};
+
+static int watch(int epoll, int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
+
+    expect(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0);
+    return fd;
+}
+
+static void count(_Atomic uint64_t *total, int fd)
+{
+    uint64_t some = 0;
+
+    expect(read(fd, &some, sizeof(some)) == sizeof(some));
+    atomic_fetch_add(total, some);
+}
+
+/* Answer all there is. False: nothing more will come. */
+static bool answer_all(struct kino_worker *worker)
+{
+    struct kino_request *request;
+    int rc;
+
+    while ((rc = kino_worker_try_take(worker, &request)) == KINO_REQUEST)
+        expect(desk_answer_target(request) == 0);
+    expect(rc == KINO_AGAIN || rc == KINO_CLOSED);
+    return rc == KINO_AGAIN;
+}
+
+/* False: nothing came for long. */
+static bool next_event(int epoll, struct epoll_event *event)
+{
+    int count;
+
+    /* Not by signals alone: where the kernel cannot defer a ring's work, it interrupts, too. */
+    while ((count = epoll_wait(epoll, event, 1, SOON_MS)) < 0 && errno == EINTR)
+        ;
+    return count == 1;
+}
+
+static void *poll_all(void *context)
+{
+    static const struct itimerspec often = {{0, TICK_NS}, {0, TICK_NS}};
+    struct host *host = context;
+    struct kino_worker *worker = hire(host->desk);
+    const int epoll = epoll_create1(EPOLL_CLOEXEC);
+    const int timer = watch(epoll, timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC));
+    const int messages = watch(epoll, host->messages);
+    const int ours = watch(epoll, kino_worker_fd(worker));
+    struct epoll_event event;
+    bool goes_on;
+
+    expect(timerfd_settime(timer, 0, &often, NULL) == 0);
+    goes_on = answer_all(worker);
+    while (goes_on && next_event(epoll, &event)) {
+        if (event.data.fd == ours)
+            goes_on = answer_all(worker);
+        else
+            count(event.data.fd == timer ? &host->tick_count : &host->message_count, event.data.fd);
+    }
+    expect(!goes_on);
+    expect(kino_worker_destroy(worker) == 0);
+    close(messages);
+    close(timer);
+    close(epoll);
+    return NULL;
+}
+
+static bool reaches(const _Atomic uint64_t *total, uint64_t least)
+{
+    const uint64_t end = now_ms() + SOON_MS;
+
+    while (atomic_load(total) < least && now_ms() < end)
+        sched_yield();
+    return atomic_load(total) >= least;
+}
+
+TestEach(uses, a_host_polls_its_own_timer_and_descriptor_beside_ours)
+{
+    struct kino_config config = {
+        .dispatch = dispatch, .idle_timeout_ms = SHORT_MS, .head_timeout_ms = SHORT_MS};
+    struct desk *desk = open_server(config);
+    struct host host = {.desk = desk, .messages = eventfd(0, EFD_CLOEXEC)};
+    const pthread_t thread = start(poll_all, &host);
+    struct client client;
+
+    cr_assert(desk_is_ready(desk, 1));
+    for (uint64_t i = 1; i <= 20; i++) {
+        client = client_to(desk->port);
+        cr_assert_eq(client_ask(&client, GET("/")), 200);
+        cr_assert_eq(write(host.messages, &(uint64_t){1}, sizeof(uint64_t)), sizeof(uint64_t));
+        cr_assert(reaches(&host.message_count, i));
+        if (i < 20)
+            client_close(&client);
+    }
+    cr_assert_eq(client_expect_end(&client), CLIENT_ENDED, "deadlines pass meanwhile");
+    client_close(&client);
+    client = client_to(desk->port);
+    cr_assert_eq(client_ask(&client, "GET / HT"), 408);
+    client_close(&client);
+    cr_assert(reaches(&host.tick_count, 3));
+    kino_server_drain(desk->server, SOON_MS);
+    pthread_join(thread, NULL);
     close_desk(desk);
 }
 

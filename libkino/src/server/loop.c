@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -549,10 +550,42 @@ static void catch_up(struct kn_loop *loop)
     }
 }
 
+/* By edges, because nobody reads them. */
+static int watch(const struct kn_loop *loop, int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+
+    return epoll_ctl(loop->poll_fd, EPOLL_CTL_ADD, fd, &event) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+/* The mailbox's own, too: an eventfd that is written for another one may come late or not at all.
+ */
 int kn_loop_fd(struct kn_loop *loop)
 {
+    const int ring_fd = kn_io_fd(&loop->io);
+    int rc;
+
+    if (ring_fd < 0)
+        return ring_fd;
+    if (loop->poll_fd < 0)
+        loop->poll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (loop->poll_fd < 0)
+        return -errno;
+    rc = watch(loop, ring_fd);
+    if (rc == 0)
+        rc = watch(loop, loop->mailbox->wake_fd);
+    if (rc < 0)
+        return rc;
     loop->polled = true;
-    return kn_io_fd(&loop->io);
+    return loop->poll_fd;
+}
+
+/* Make it unreadable, until something happens from here on. */
+static void hush(const struct kn_loop *loop)
+{
+    struct epoll_event events[2];
+
+    epoll_wait(loop->poll_fd, events, 2, 0);
 }
 
 /* Have the ring tell when the next deadline has passed. */
@@ -572,13 +605,22 @@ static void set_alarm(struct kn_loop *loop)
         kn_io_alarm(&loop->io, &loop->alarm_op, &loop->alarm_at);
 }
 
+/* Is there something to be done of which no completion will tell? */
+static bool has_more_to_do(const struct kn_loop *loop)
+{
+    return !kn_list_empty(&loop->dirty) || !kn_list_empty(&loop->starved) ||
+           (loop->draining && !loop->idle_closed);
+}
+
 bool kn_loop_rest(struct kn_loop *loop)
 {
     if (!loop->begun)
         return true;
+    if (has_more_to_do(loop))
+        return false;
+    hush(loop);
     set_alarm(loop);
-    kn_io_submit(&loop->io, 0, 0);
-    return kn_mailbox_sleep(loop->mailbox, KN_MAILBOX_ASLEEP);
+    return kn_io_rest(&loop->io) && kn_mailbox_sleep(loop->mailbox, KN_MAILBOX_ASLEEP);
 }
 
 int kn_loop_turn(struct kn_loop *loop, uint64_t deadline_ns)
@@ -638,7 +680,7 @@ int kn_loop_init(struct kn_loop *loop, struct kino_server *server, unsigned inde
     const bool one_each = server->config.dispatch == KINO_DISPATCH_LANES;
     int rc;
 
-    *loop = (struct kn_loop){.server = server, .index = index};
+    *loop = (struct kn_loop){.server = server, .index = index, .poll_fd = -1};
     kn_list_init(&loop->sockets);
     kn_list_init(&loop->conns);
     kn_list_init(&loop->dirty);
@@ -659,6 +701,13 @@ int kn_loop_init(struct kn_loop *loop, struct kino_server *server, unsigned inde
     return rc;
 }
 
+static void close_poll(struct kn_loop *loop)
+{
+    if (loop->poll_fd >= 0)
+        close(loop->poll_fd);
+    loop->poll_fd = -1;
+}
+
 void kn_loop_deinit(struct kn_loop *loop)
 {
     struct kino_request *request;
@@ -674,6 +723,7 @@ void kn_loop_deinit(struct kn_loop *loop)
         kn_buf_deinit(&loop->spares[--loop->spare_count]);
     while (loop->large_count > 0)
         kn_buf_deinit(&loop->large[--loop->large_count]);
+    close_poll(loop);
     kn_lanes_deinit(&loop->lanes);
     kn_mailbox_drop(loop->mailbox);
 }
@@ -681,6 +731,7 @@ void kn_loop_deinit(struct kn_loop *loop)
 void kn_loop_forget(struct kn_loop *loop)
 {
     kn_io_forget(&loop->io);
+    close_poll(loop);
     kn_mailbox_forget(loop->mailbox);
     kn_mailbox_drop(loop->mailbox);
 }

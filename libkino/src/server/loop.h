@@ -51,6 +51,7 @@ struct kn_loop {
     struct __kernel_timespec alarm_at;
     uint64_t alarm_ms; /* when it goes off; UINT64_MAX: it is not in flight */
     bool polled;       /* between turns its driver waits for kn_loop_fd */
+    int poll_fd;       /* an epoll of the ring's eventfd and the mailbox's; -1: not asked for */
     struct kn_wheel wheel;
     struct kn_timer resume_timer; /* paused sockets, waiting requests, the drain's deadline */
     uint64_t now_ns;
