@@ -2,7 +2,6 @@
 /* static PORT DIRECTORY: serves the files below a directory, and nothing outside it. */
 #include <kino.h>
 
-#include <ctype.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <signal.h>
@@ -14,7 +13,6 @@
 #include <unistd.h>
 
 static struct kino_server *server;
-static int root;
 
 static void stop(int signal)
 {
@@ -24,12 +22,12 @@ static void stop(int signal)
 
 static void print_line(void *context, int level, const char *line)
 {
-    (void)level;
-    fprintf(context, "static: %s\n", line);
+    (void)context;
+    fprintf(stderr, "static: %s%s\n", level == KINO_LOG_ERROR ? "error: " : "", line);
 }
 
 /* A regular file, or -1. That no path leads out of the root, the kernel sees to. */
-static int open_below(struct kino_slice path, struct stat *status)
+static int open_below(int root, struct kino_slice path, struct stat *status)
 {
     const struct open_how how = {.flags = O_RDONLY | O_CLOEXEC, .resolve = RESOLVE_BENEATH};
     char name[4096];
@@ -44,14 +42,17 @@ static int open_below(struct kino_slice path, struct stat *status)
     return close(fd), -1;
 }
 
-static void serve(void *context, struct kino_request *request)
+static void serve(void *root, struct kino_request *request)
 {
+    static const struct kino_field type = {
+        {"content-type", 12}, {"application/octet-stream", 24}, 0, 0};
     struct stat status;
-    const int fd = open_below(kino_request_head(request)->path, &status);
-    struct kino_response response = {.size = sizeof(response), .status = fd < 0 ? 404 : 200};
+    const int fd = open_below(*(int *)root, kino_request_head(request)->path, &status);
+    struct kino_response response = {
+        .size = sizeof(response), .status = 404, .fields = &type, .field_count = 1};
 
-    (void)context;
     if (fd >= 0) { /* without a `done` the descriptor is closed for us */
+        response.status = 200;
         response.flags = KINO_BODY_FILE;
         response.descriptor = (uint64_t)fd;
         response.length = (uint64_t)status.st_size;
@@ -62,18 +63,17 @@ static void serve(void *context, struct kino_request *request)
 int main(int argc, char **argv)
 {
     const struct kino_config config = {
-        .size = sizeof(config), .log = print_line, .log_context = stderr};
+        .size = sizeof(config), .dispatch = KINO_DISPATCH_INLINE, .log = print_line};
     const uint64_t port = argc > 1 ? strtoul(argv[1], NULL, 10) : 0;
     const struct kino_listener listener = {.size = sizeof(listener), .port = port};
+    int root = argc == 3 ? open(argv[2], O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 
-    root = argc == 3 && isdigit(*argv[1]) ? open(argv[2], O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
-    if (root < 0)
+    if (root < 0 || !strspn(argv[1], "0123456789"))
         return fprintf(stderr, "usage: static PORT DIRECTORY (port 0: any that is free)\n"), 1;
     if (kino_server_create(&config, &server) < 0 || kino_server_listen(server, &listener) < 0 ||
         kino_server_start(server) < 0)
         return 1;
     signal(SIGTERM, stop);
-    printf("listening on 127.0.0.1:%d\n", kino_server_port(server, 0));
-    fflush(stdout);
-    return kino_server_serve(server, serve, NULL, 4) < 0 || kino_server_destroy(server) < 0;
+    dprintf(STDOUT_FILENO, "listening on 127.0.0.1:%d\n", kino_server_port(server, 0));
+    return kino_server_serve(server, serve, &root, 1) < 0 || kino_server_destroy(server) < 0;
 }

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* workers PORT WORKERS queue|inline: threads of one's own that take requests and answer them. */
+/* workers PORT WORKERS queue|lanes|inline: threads of one's own take requests and answer them. */
 #include <kino.h>
 
 #include <ctype.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,20 +48,21 @@ static void *work(void *argument)
 
 int main(int argc, char **argv)
 {
-    struct kino_config config = {.size = sizeof(config), .log = print_line};
+    static const char *const names[] = {"", "queue", "inline", "lanes"}; /* by their numbers */
+    struct kino_config config = {sizeof(config), KINO_DISPATCH_LANES, .log = print_line};
     struct kino_listener listener = {.size = sizeof(listener)};
     pthread_t threads[MOST_WORKERS];
-    const bool is_inline = argc == 4 && strcmp(argv[3], "inline") == 0;
     const int port = argc == 4 && isdigit(*argv[1]) ? atoi(argv[1]) : -1;
     const int workers = argc == 4 ? atoi(argv[2]) : 0;
 
-    if (port < 0 || port > 65535 || workers < 1 || workers > MOST_WORKERS ||
-        !(is_inline || strcmp(argv[3], "queue") == 0)) {
-        fprintf(stderr, "usage: workers PORT WORKERS queue|inline (WORKERS: 1 .. 256)\n");
+    while (config.dispatch > 0 && strcmp(argc == 4 ? argv[3] : "", names[config.dispatch]) != 0)
+        config.dispatch--;
+    if (port < 0 || port > 65535 || workers < 1 || workers > MOST_WORKERS || !config.dispatch) {
+        fprintf(stderr, "usage: workers PORT WORKERS queue|lanes|inline (WORKERS: 1 .. 256)\n");
         return 1;
     }
-    config.dispatch = is_inline ? KINO_DISPATCH_INLINE : KINO_DISPATCH_QUEUE;
-    config.loops = is_inline ? (uint64_t)workers : 1 + (uint64_t)(workers - 1) / 4;
+    config.loops =
+        (uint64_t)(config.dispatch == KINO_DISPATCH_INLINE ? workers : (workers + 3) / 4);
     listener.port = (uint64_t)port;
     if (kino_server_create(&config, &server) < 0 || kino_server_listen(server, &listener) < 0 ||
         kino_server_start(server) < 0)

@@ -19,9 +19,9 @@
  * none.
  *
  * The comment of each function names the threads that may call it. Only `kino_server_wait`,
- * `kino_server_serve`, `kino_worker_wait`, `kino_worker_take` and `kino_request_wait` sleep. "The worker's own" thread
- * is, for an inline worker, that of its first take or wait, unless it migrates; a queue worker may
- * be used by any, one call at a time.
+ * `kino_server_serve`, `kino_worker_wait`, `kino_worker_take` and `kino_request_wait` sleep. "The
+ * worker's own" thread is, for an inline worker, that of its first take or wait, unless it
+ * migrates; any other may be used by any, one call at a time.
  */
 #ifndef KINO_H
 #define KINO_H
@@ -102,7 +102,7 @@ enum kino_field_flag {
 };
 
 enum kino_head_flag {
-    KINO_HEAD_SENSITIVE = 1 << 0, /* some field is sensitive */
+    KINO_HEAD_SENSITIVE = 1 << 0,  /* some field is sensitive */
     KINO_HEAD_BODY_WHOLE = 1 << 1, /* `body` is all there is; else kino_request_body reads it */
     KINO_HEAD_UPGRADE = 1 << 2,    /* the client offers another protocol: 101 may be answered */
 };
@@ -133,15 +133,17 @@ struct kino_head {
      * two requests with equal blocks have equal fields. */
     struct kino_slice block;
     uint64_t block_hash;
-    struct kino_slice body;         /* absent where the request has none, or an empty one */
-    struct kino_slice peer_address; /* numeric; of an IPv6 address without brackets */
+    struct kino_slice body; /* absent where the request has none, or an empty one */
+    /* Numeric, of IPv6 without brackets. Absent, and their ports 0, where a unix socket was
+     * connected to: `listener` tells which. */
+    struct kino_slice peer_address;
     struct kino_slice local_address;
     uint32_t peer_port;
     uint32_t local_port;
-    uint32_t version;    /* enum kino_http_version */
-    uint32_t flags;      /* enum kino_head_flag */
-    uint64_t listener;   /* what kino_server_listen returned */
-    uint64_t arrival_ns; /* CLOCK_MONOTONIC, when its first byte was read */
+    uint32_t version;        /* enum kino_http_version */
+    uint32_t flags;          /* enum kino_head_flag */
+    uint64_t listener;       /* what kino_server_listen returned */
+    uint64_t arrival_ns;     /* CLOCK_MONOTONIC, when its first byte was read */
     uint64_t content_length; /* of the body; KINO_OFF: it comes in chunks, and is not known yet */
 };
 
@@ -187,14 +189,18 @@ enum kino_dispatch {
     /* Each worker owns a loop and drives it while it takes or waits. Least CPU per request; a
      * handler that waits holds up the other clients of its loop. */
     KINO_DISPATCH_INLINE = 2,
+    /* As queue, but each worker has a lane of its own, and takes from others' when that is empty.
+     * Less contention where workers are many and handlers short; a request that was put behind a
+     * handler which goes on for long is taken by another worker after some 0.1 ms. */
+    KINO_DISPATCH_LANES = 3,
 };
 
 /** Settings of a server; all zero but `size` is a good server. Times in ms, sizes in bytes. */
 struct kino_config {
     uint64_t size;
     uint64_t dispatch; /* enum kino_dispatch; default KINO_DISPATCH_QUEUE */
-    /* Loops. Queue: threads of the library's own; inline: workers that can be created. Default 1.
-     */
+    /* Loops. Queue and lanes: threads of the library's own; inline: workers that can be created.
+     * Default 1. */
     uint64_t loops;
     uint64_t queue_depth;      /* requests that wait for a worker, in all; default 1024 */
     uint64_t queue_timeout_ms; /* full for that long: 503; default 5000 */
@@ -225,18 +231,55 @@ struct kino_config {
     uint64_t max_chunk_line_bytes; /* size and extensions of one chunk: 400; 1024 */
     uint64_t max_trailer_bytes;    /* the trailer section of a request: 400; 1024 */
     uint64_t max_pipelined;        /* queued or unreleased requests per connection; 16 */
+    kino_log_fn log;               /* NULL: nothing is logged */
+    void *log_context;
     /* The value of the `server` field, copied; absent: "kino"; empty: there is no such field. */
     struct kino_slice server_field;
-    kino_log_fn log;           /* NULL: nothing is logged */
-    void *log_context;
+};
+
+enum kino_listener_flag {
+    KINO_LISTENER_UNIX = 1 << 0,       /* a unix socket: `address` is its path */
+    KINO_LISTENER_DESCRIPTOR = 1 << 1, /* somebody else's socket: `descriptor` */
 };
 
 /** An address to listen on. */
 struct kino_listener {
     uint64_t size;
-    struct kino_slice address; /* numeric IPv4 or IPv6; absent: 127.0.0.1 */
-    uint64_t port;             /* 0: the kernel chooses, kino_server_port tells */
-    uint64_t backlog;          /* connections the kernel queues; default 4096 */
+    /* Numeric IPv4 or IPv6; absent: 127.0.0.1. A path of at most 107 bytes; behind a leading NUL an
+     * abstract name, which is in no directory. */
+    struct kino_slice address;
+    uint64_t port;    /* 0: the kernel chooses, kino_server_port tells */
+    uint64_t backlog; /* connections the kernel queues; default 4096 */
+    uint64_t flags;   /* enum kino_listener_flag; at most one */
+    uint64_t mode;    /* permissions of a path's file, up to 0777; 0: as the umask says */
+    /* A stream socket of IPv4, IPv6 or unix, bound, and listening or not. The library uses a
+     * duplicate, so it stays the caller's, and shares with whoever else has the socket: it makes it
+     * a blocking one, and neither shuts it down nor removes its path. */
+    uint64_t descriptor;
+};
+
+/** How a request is written into the access log. Values may be added. */
+enum kino_access_format {
+    KINO_ACCESS_COMMON = 1,   /* the Common Log Format */
+    KINO_ACCESS_COMBINED = 2, /* the same with Referer and User-Agent; the default */
+    KINO_ACCESS_JSON = 3,     /* an object */
+    KINO_ACCESS_SHORT = 4,    /* for people: `200 GET /path 1.2ms` */
+};
+
+enum kino_access_flag {
+    KINO_ACCESS_DESCRIPTOR = 1 << 0, /* `descriptor` counts, and there is no path */
+    KINO_ACCESS_COLOR = 1 << 1,      /* the short format has colours; the others never do */
+};
+
+/** Where a line for each request goes. */
+struct kino_access_log {
+    uint64_t size;
+    uint64_t format;        /* enum kino_access_format; default KINO_ACCESS_COMBINED */
+    uint64_t flags;         /* enum kino_access_flag */
+    struct kino_slice path; /* is appended to, and made if there is none */
+    uint64_t descriptor;    /* with KINO_ACCESS_DESCRIPTOR; is duplicated */
+    uint64_t queue_bytes; /* lines that wait to be written, about; past it they are dropped; 1 MiB,
+                             65536 .. 2^30 */
 };
 
 struct kino_worker_config {
@@ -317,6 +360,47 @@ struct kino_probe_result {
     uint64_t features; /* enum kino_feature */
 };
 
+enum {
+    KINO_STATUS_CLASSES = 10,
+    /* Bucket 0 counts what took less than 1 us, bucket n what took from 2^(n-1) to less than 2^n
+     * us, and the last one all the rest. */
+    KINO_HISTOGRAM_BUCKETS = 32,
+};
+
+/**
+ * Filled by kino_server_stats up to the caller's `size`: sums over the loops since the server was
+ * created, and, where said, how many there are now.
+ */
+struct kino_stats {
+    uint64_t size;
+    uint64_t connections;      /* accepted */
+    uint64_t connections_now;  /* open */
+    uint64_t requests;         /* complete, and handed to the queue */
+    uint64_t in_flight;        /* now: in the queue or with a worker, and not answered */
+    uint64_t queued;           /* now: in the queue; see kino_server_lane_depth */
+    uint64_t bytes_in;         /* received */
+    uint64_t bytes_out;        /* sent */
+    uint64_t rejected;         /* refused by the library, 4xx or 5xx; a 408 is a timeout instead */
+    uint64_t aborted;          /* connections closed by the library that had an answer to come */
+    uint64_t queue_full;       /* requests that had to wait for room in the queue */
+    uint64_t idle_timeouts;    /* connections closed after idle_timeout_ms */
+    uint64_t head_timeouts;    /* 408 after head_timeout_ms */
+    uint64_t body_timeouts;    /* 408 after body_timeout_ms */
+    uint64_t write_timeouts;   /* connections aborted after write_timeout_ms */
+    uint64_t request_timeouts; /* 504 after request_timeout_ms */
+    uint64_t queue_timeouts;   /* 503 after queue_timeout_ms */
+    uint64_t responses[KINO_STATUS_CLASSES]; /* by the status's first digit */
+    uint64_t latency_sum_us;                 /* of all in latency_us */
+    /* From a request's first byte to its answer's being handed to the connection. */
+    uint64_t latency_us[KINO_HISTOGRAM_BUCKETS];
+    uint64_t queue_sum_us; /* of all in queue_us */
+    /* From a request's being handed to the queue to its being taken. */
+    uint64_t queue_us[KINO_HISTOGRAM_BUCKETS];
+    uint64_t access_lines;   /* of the access log, written */
+    uint64_t access_dropped; /* not written, because the queue was full */
+    uint64_t access_failed;  /* not written, because a write failed or did not come to its end */
+};
+
 /**
  * Name the version of the library in use.
  *
@@ -342,7 +426,8 @@ KINO_API const char *kino_strerror(int result);
  *
  * out:     `size` set by the caller.
  * Threads: any.
- * Errors:  KINO_INVALID: size is 0. What is missing is not an error of the call but `out->error`.
+ * Errors:  KINO_INVALID: size is less than 8 or more than 4096. What is missing is not an error of
+ *          the call but `out->error`.
  */
 KINO_API int kino_probe(struct kino_probe_result *out);
 
@@ -363,8 +448,11 @@ KINO_API int kino_server_create(const struct kino_config *config, struct kino_se
  * listener: borrowed for the call.
  * Returns: the listener's number, from 0.
  * Threads: any, before kino_server_start.
- * Errors:  KINO_INVALID: not a numeric address, or a port above 65535; KINO_BUSY: started already;
- *          -ENOMEM; -ENOSPC: 16 listeners are the most.
+ * Errors:  KINO_INVALID: not a numeric address, a port above 65535, a path that is empty or has a
+ *          NUL inside, a field that does not go with the flags, an unknown flag, or a descriptor
+ *          that is no socket to listen on (the log callback gets the reason); KINO_BUSY: started
+ *          already; -ENAMETOOLONG: a path; -EMFILE, -ENFILE: the descriptor could not be
+ *          duplicated; -ENOSPC: 64 listeners are the most.
  */
 KINO_API int kino_server_listen(struct kino_server *server, const struct kino_listener *listener);
 
@@ -374,16 +462,57 @@ KINO_API int kino_server_listen(struct kino_server *server, const struct kino_li
  * listener: what kino_server_listen returned.
  * Returns: the port, 1 .. 65535.
  * Threads: any.
- * Errors:  KINO_INVALID: no such listener; KINO_AGAIN: not started and the port is to be chosen.
+ * Errors:  KINO_INVALID: no such listener, or a unix socket; KINO_AGAIN: not started and the port
+ *          is to be chosen.
  */
 KINO_API int kino_server_port(const struct kino_server *server, uint64_t listener);
 
 /**
- * Bind every listener and begin to serve. Queue: starts the loops' threads, named kino-loop-N, with
- * all signals blocked. Inline: connections are accepted from each worker's first take or wait.
+ * Duplicate a listening descriptor for a successor, which adds it with KINO_LISTENER_DESCRIPTOR. A
+ * TCP listener has one for each loop, any other has one: a successor that takes all of them loses
+ * no connection. Give them away first, have the successor start, then drain. From then on the end
+ * of this server leaves the socket, what is queued there, and a unix socket's path to others.
+ *
+ * index:   0, 1, .. until KINO_INVALID.
+ * Returns: a descriptor, close-on-exec, owned by the caller.
+ * Threads: any.
+ * Errors:  KINO_INVALID: there are no more; KINO_BUSY: not started; KINO_CLOSED: closed by a drain;
+ *          -EMFILE.
+ */
+KINO_API int kino_server_share(struct kino_server *server, uint64_t index);
+
+/**
+ * Write a line for each request. A thread of the library's own, kino-log, with all signals blocked,
+ * writes from kino_server_start to kino_server_destroy; nobody waits for it. What goes wrong is
+ * logged at most once a second, and counted in struct kino_stats.
+ *
+ * access:  borrowed for the call.
+ * Threads: any, before kino_server_start.
+ * Errors:  KINO_INVALID: a value out of its range, neither or both of path and descriptor, or one
+ *          that cannot be written to; -errno of opening the path, a FIFO that nobody reads (-ENXIO)
+ *          included, or of duplicating the descriptor: the log callback gets a line that says
+ *          which. KINO_BUSY: started already, or it has its log; -ENOMEM.
+ */
+KINO_API int kino_server_log_access(struct kino_server *server,
+                                    const struct kino_access_log *access);
+
+/**
+ * Have the access log's path opened anew before the next line is written: the file was renamed. If
+ * that fails, the old file is written on and a line logged. A descriptor stays as it is.
+ *
+ * Threads: any; async-signal-safe.
+ * Errors:  none: 0.
+ */
+KINO_API int kino_server_reopen_logs(struct kino_server *server);
+
+/**
+ * Bind every listener and begin to serve. Queue and lanes: starts the loops' threads, named
+ * kino-loop-N, with all signals blocked. Inline: connections are accepted from each worker's first
+ * take or wait.
  *
  * Threads: any; may block for 100 ms while a port that a dead process leaves becomes free.
- * Errors:  -EADDRINUSE, -EACCES, -EADDRNOTAVAIL and whatever else bind says; KINO_URING_* and
+ * Errors:  -EADDRINUSE, -EACCES, -EADDRNOTAVAIL and whatever else bind says; -EEXIST: at a unix
+ *          socket's path is something that is no socket; KINO_URING_* and
  *          KINO_KERNEL_TOO_OLD; KINO_BUSY: started already; KINO_INVALID: no listener; -ENOMEM,
  *          -EAGAIN: no thread could be made. The log callback gets a line that names address, cause
  *          and remedy. The server is as before and may be started again.
@@ -425,11 +554,32 @@ KINO_API int kino_server_interrupt(struct kino_server *server);
  *
  * server:  NULL is allowed and does nothing.
  * Threads: any; nobody may be inside another call with this server. May block for the end of the
- *          loops' threads.
+ *          loops' threads, and up to 2 s until the access log is written. A write that blocks for
+ *          longer is left behind with its thread and its descriptor, both of which end with it.
  * Errors:  KINO_BUSY: not drained, or a worker is not destroyed; nothing was freed. Never in a
  * child.
  */
 KINO_API int kino_server_destroy(struct kino_server *server);
+
+/**
+ * Tell what the server has done. Each number is exact, but they are read one after another while
+ * the loops count on.
+ *
+ * out:     `size` set by the caller.
+ * Threads: any; async-signal-safe.
+ * Errors:  KINO_INVALID: size is less than 8 or more than 4096.
+ */
+KINO_API int kino_server_stats(const struct kino_server *server, struct kino_stats *out);
+
+/**
+ * Tell how many requests wait for a worker in one of the server's queues.
+ *
+ * lane:    its number, from 0.
+ * Returns: how many.
+ * Threads: any; async-signal-safe.
+ * Errors:  KINO_INVALID: there are no so many queues, or kino_server_start has not made them yet.
+ */
+KINO_API int kino_server_lane_depth(const struct kino_server *server, uint64_t lane);
 
 /**
  * Run a handler on `threads` threads until the server is drained. Starts a server that is not
@@ -521,8 +671,9 @@ KINO_API int kino_worker_flush(struct kino_worker *worker);
 
 /**
  * Tell the descriptor that is readable when the worker should try to take, for a host's own event
- * loop. Once asked for, take until KINO_AGAIN each time it is readable: that makes it unreadable
- * again, and arms it. A host that waits on nothing else needs none: kino_worker_wait is cheaper.
+ * loop. Once asked for, take until KINO_AGAIN, now and each time it is readable: that makes it
+ * unreadable again, and arms it. A host that waits for nothing else needs none: kino_worker_wait is
+ * cheaper.
  *
  * Returns: the descriptor, 0 or more. The library's own, until kino_worker_destroy: do not read,
  *          write or close it.

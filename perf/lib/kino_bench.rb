@@ -8,6 +8,8 @@ module KinoBench
   class Failure < StandardError; end
 end
 
+require_relative "kino_bench/descriptors"
+require_relative "kino_bench/idle_connections"
 require_relative "kino_bench/process_tree"
 require_relative "kino_bench/rubies"
 require_relative "kino_bench/server"

@@ -82,6 +82,41 @@ RSpec.describe "perf/kino-bench" do
     expect(status.exitstatus).to eq 1
   end
 
+  it "holds idle connections while it measures, and says what one adds" do
+    write("patient", <<~'RUBY')
+      require "socket"
+      server = TCPServer.new("127.0.0.1", ARGV[0].to_i)
+      trap(:TERM) { exit }
+      open = 0
+      loop do
+        Thread.new(server.accept) do |client|
+          open += 1
+          File.write(File.join(__dir__, "open"), "#{open}\n", mode: "a")
+          while client.gets("\r\n\r\n")
+            client.write("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n" \
+                         "content-length: 2\r\n\r\nhi")
+          end
+        rescue Errno::ECONNRESET
+          nil
+        ensure
+          open -= 1
+        end
+      end
+    RUBY
+    patient = "--server=a=#{RbConfig.ruby} --disable=gems #{@directory}/patient %{port}"
+    out, err, status = bench(patient, "--rounds=2", "--warmup=0", "--idle=7")
+    expect(err).to eq ""
+    expect(status).to be_success
+    expect(out).to include("GET /plaintext, pipelined by 1, beside 7 idle ones", "RSS B/idle")
+    expect(File.readlines("#{@directory}/open").map(&:to_i).max).to be >= 7
+  end
+
+  it "does not measure a server that keeps no idle connection" do
+    _, err, status = bench(server("a", "hi"), "--rounds=1", "--warmup=0", "--idle=3")
+    expect(err).to match(/\Akino-bench: a closed 3 of 3 idle connections\n\z/)
+    expect(status.exitstatus).to eq 1
+  end
+
   {
     "another body" => [%w[ho], 'b answers 2 bytes "ho" where a answers 2 bytes "hi"'],
     "no content-type" => [%w[hi x-type], "b sends no content-type"]

@@ -7,20 +7,22 @@ RSpec.describe KinoBench::Options do
   def options(line) = described_class.new(line.split)
 
   it "has defaults" do
-    expect(options("")).to have_attributes(rounds: 5, connections: 64, pipeline: 1,
+    expect(options("")).to have_attributes(rounds: 5, connections: 64, pipeline: 1, idle: 0,
                                            path: "/plaintext", servers: include("kino", "puma"))
   end
 
   it "reads what it is told" do
-    expect(options("--server a --server b=c --rounds 3 --pin 0-1:2,3 --pipeline 16"))
+    expect(options("--server a --server b=c --rounds 3 --pin 0-1:2,3 --pipeline 16 --idle 9"))
       .to have_attributes(servers: %w[a b=c], rounds: 3, server_cores: "0-1", wrk_cores: "2,3",
-                          pipeline: 16)
+                          pipeline: 16, idle: 9)
   end
 
   {
     "--rounds 0" => /--rounds must be at least 1/,
     "--rounds many" => /invalid argument: --rounds many/,
     "--connections 2 --threads 3" => /--connections must not be fewer than --threads/,
+    "--idle -1" => /--idle must not be negative/,
+    "--idle 99999999" => /together is more than \d+, .* the hard limit of \d+ descriptors leaves/,
     "--path plaintext" => %r{--path must begin with /},
     "--pin 0" => /invalid argument: --pin 0/,
     "--json /nowhere/x" => /--json cannot be written: No such file/,

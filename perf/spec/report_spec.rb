@@ -8,7 +8,8 @@ RSpec.describe KinoBench::Report do
   def rounds(*speeds, cpu: 10.0, errors: {})
     speeds.map do |speed|
       KinoBench::Benchmark::Round.new(requests_per_second: speed, cpu_us: cpu, p50_us: 500,
-                                      p99_us: 0, pss_bytes: 50_000_000, errors:)
+                                      p99_us: 0, pss_bytes: 50_000_000, errors:,
+                                      idle_pss_bytes: nil, idle_rss_bytes: nil)
     end
   end
 
@@ -48,6 +49,14 @@ RSpec.describe KinoBench::Report do
     report = described_class.new({ "a" => unknown }, [])
     expect(report.table).to include("p50 ms").and satisfy { !_1.include?("p99 ms") }
     expect(report.medians["a"]).not_to include(:p99_us)
+  end
+
+  it "tells what an idle connection adds where there are some" do
+    expect(report.table).not_to include("idle")
+    held = rounds(100.0).map { _1.with(idle_pss_bytes: 700.4, idle_rss_bytes: 812.0) }
+    lines = described_class.new({ "a" => held }, []).table.lines
+    expect(lines[0]).to match(%r{PSS B/idle +RSS B/idle$})
+    expect(lines[1]).to match(/ 700 +1\.00 +812 +1\.00$/)
   end
 
   it "gives all of it as JSON" do

@@ -44,6 +44,14 @@ RSpec.describe KinoBench::RunningServer do
     end
   end
 
+  it "lets the server have all descriptors that the machine allows" do
+    with_server("abort Process.getrlimit(:NOFILE).inspect") do |running|
+      running.wait(5)
+      most = Process.getrlimit(:NOFILE).last
+      expect(running.last_words).to include([most, most].inspect)
+    end
+  end
+
   it "says so when there is no such command" do
     Dir.mktmpdir do |directory|
       server = KinoBench::Server.new("mine", ["/no/such/server", "%{port}"])

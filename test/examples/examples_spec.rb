@@ -14,7 +14,8 @@ RSpec.describe "libkino/examples" do
     [File.join(ENV.fetch("EXAMPLES"), name), *arguments]
   end
 
-  ["hello 0", "hello 0 2", "workers 0 2 queue", "workers 0 2 inline"].each do |command|
+  ["hello 0", "hello 0 2", "workers 0 2 queue", "workers 0 2 lanes",
+   "workers 0 2 inline"].each do |command|
     it "#{command}: answers, and leaves on TERM" do
       server = ServerProcess.new(*words(command), answer: "Hello World")
       expect(server.stop).to be_success

@@ -113,14 +113,14 @@ TestEach(connection, pipelined_answers_keep_their_order_whichever_is_ready_first
     cr_assert_eq(desk_close(desk), 0);
 }
 
-Test(connection, pipelined_requests_are_handed_to_several_workers_and_answered_in_order)
+TestThreaded(connection, pipelined_requests_are_handed_to_several_workers_and_answered_in_order)
 {
     struct desk *desk;
     struct client client;
     char text[4096] = "";
     char target[16];
 
-    desk = desk_open(by(KINO_DISPATCH_QUEUE), 4, desk_echo);
+    desk = desk_open(by(dispatch), 4, desk_echo);
     client = client_to(desk->port);
     for (int round = 0; round < 50; round++) {
         text[0] = '\0';

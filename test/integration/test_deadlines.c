@@ -365,9 +365,10 @@ Test(deadlines, a_refused_client_that_does_not_close_is_let_go)
 
 /* The queue */
 
-Test(deadlines, what_finds_no_place_in_the_queue_is_answered_503)
+TestThreaded(deadlines, what_finds_no_place_in_the_queue_is_answered_503)
 {
-    struct kino_config config = {.queue_depth = 2, .queue_timeout_ms = SHORT_MS};
+    struct kino_config config = {
+        .dispatch = dispatch, .queue_depth = 2, .queue_timeout_ms = SHORT_MS};
     struct desk *desk = desk_open(config, 0, NULL);
     const uint64_t began = now_ms();
     struct client clients[5];
@@ -401,9 +402,10 @@ Test(deadlines, what_finds_no_place_in_the_queue_is_answered_503)
     cr_assert_eq(desk_close(desk), 0);
 }
 
-Test(deadlines, what_waits_for_a_place_and_gets_one_in_time_is_served)
+TestThreaded(deadlines, what_waits_for_a_place_and_gets_one_in_time_is_served)
 {
-    struct kino_config config = {.queue_depth = 1, .queue_timeout_ms = SOON_MS};
+    struct kino_config config = {
+        .dispatch = dispatch, .queue_depth = 1, .queue_timeout_ms = SOON_MS};
     struct desk *desk = desk_open(config, 0, NULL);
     struct client clients[5];
     struct kino_worker *worker;

@@ -65,12 +65,12 @@ Test(lifecycle, listeners_are_numbered_and_bounded)
     cr_assert_eq(listen_on(server, "", 0), KINO_INVALID);
     cr_assert_eq(listen_on(server, "127.0.0.1", 65536), KINO_INVALID);
     cr_assert_eq(kino_server_listen(server, &with_tail.known), KINO_INVALID);
-    for (int i = 0; i < 15; i++)
+    for (int i = 0; i < 63; i++)
         cr_assert_eq(listen_on(server, "127.0.0.1", 0), i);
-    cr_assert_eq(kino_server_listen(server, &nowhere), 15, "an absent address is 127.0.0.1");
+    cr_assert_eq(kino_server_listen(server, &nowhere), 63, "an absent address is 127.0.0.1");
     cr_assert_eq(listen_on(server, "127.0.0.1", 0), -ENOSPC);
     cr_assert_eq(kino_server_port(server, 0), KINO_AGAIN);
-    cr_assert_eq(kino_server_port(server, 16), KINO_INVALID);
+    cr_assert_eq(kino_server_port(server, 64), KINO_INVALID);
     cr_assert_eq(kino_server_port(server, UINT64_MAX), KINO_INVALID);
     cr_assert_eq(kino_server_destroy(server), 0);
 }
@@ -684,7 +684,7 @@ TestEach(lifecycle, a_callback_serves_from_one_thread_or_several)
 {
     assert_serves(dispatch, 1, 1);
     assert_serves(dispatch, 4, 4);
-    if (dispatch == KINO_DISPATCH_QUEUE)
+    if (dispatch != KINO_DISPATCH_INLINE)
         assert_serves(dispatch, 2, 5);
 }
 

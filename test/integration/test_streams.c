@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* SPEC.md 3.6, 3.7 and 4.6: bodies that stream, both ways. */
+/* SPEC.md 3.6, 3.7, 4.7 and 4.8: bodies that stream, both ways. */
 #include <fcntl.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -632,6 +632,250 @@ TestEach(streams, a_wait_is_interrupted)
     client_reset(&client);
     cr_assert(kino_request_wait(request, 0, SOON_MS) & KINO_STATE_DISCONNECTED);
     kino_request_release(request);
+    cr_assert_eq(desk_close(desk), 0);
+}
+
+TestEach(streams, a_drain_waits_for_what_was_begun_and_closes_behind_it)
+{
+    struct desk *desk = desk_open(by(dispatch), 1, NULL);
+    struct client clients[2] = {client_to(desk->port), client_to(desk->port)};
+    struct kino_request *stream;
+    struct kino_request *raw;
+    struct kino_slice piece;
+    char text[16];
+
+    client_send(&clients[0], GET("/1"));
+    stream = desk_take_target(desk, "/1");
+    cr_assert_eq(begin(stream, 200), 0);
+    client_send(&clients[1], OFFER);
+    raw = desk_take_target(desk, "/raw");
+    cr_assert_eq(switch_protocols(raw), 0);
+    cr_assert_eq(client_read(&clients[1]), 101);
+    kino_server_drain(desk->server, SOON_MS);
+    cr_assert_gt(kino_request_wait(stream, KINO_STATE_DRAINING, SOON_MS), 0);
+    cr_assert_gt(kino_request_wait(raw, KINO_STATE_DRAINING, SOON_MS), 0);
+    cr_assert_eq(write_all(stream, (struct kino_slice)SLICE("to the end")), 0);
+    cr_assert_eq(kino_request_finish(stream, NULL, 0), 0);
+    kino_request_release(stream);
+    cr_assert_eq(client_read(&clients[0]), 200);
+    cr_assert(client_has_body(&clients[0], "to the end"));
+    cr_assert_eq(client_expect_end(&clients[0]), CLIENT_ENDED);
+    client_send(&clients[1], "more");
+    cr_assert_eq(read_some(raw, &piece), 1);
+    cr_assert_eq(write_all(raw, piece), 0);
+    cr_assert_eq(kino_request_finish(raw, NULL, 0), 0);
+    kino_request_release(raw);
+    cr_assert_eq(client_read_some(&clients[1], text, sizeof(text)), 4);
+    cr_assert_eq(client_expect_end(&clients[1]), CLIENT_ENDED);
+    client_close(&clients[0]);
+    client_close(&clients[1]);
+    cr_assert_eq(desk_end(desk), 0);
+}
+
+TestEach(streams, a_drain_cuts_what_goes_on_at_its_deadline)
+{
+    struct desk *desk = desk_open(by(dispatch), 1, NULL);
+    struct client client = client_to(desk->port);
+    struct kino_request *request;
+    uint64_t began;
+
+    client_send(&client, GET("/1"));
+    request = desk_take_target(desk, "/1");
+    cr_assert_eq(begin(request, 200), 0);
+    cr_assert_eq(write_all(request, (struct kino_slice)SLICE("not to the end")), 0);
+    began = now_ms();
+    kino_server_drain(desk->server, SHORT_MS);
+    cr_assert_eq(client_read(&client), CLIENT_CUT);
+    cr_assert_geq(now_ms() - began, SHORT_MS);
+    cr_assert(desk_gets_state(request, KINO_STATE_DISCONNECTED));
+    cr_assert_eq(write_all(request, (struct kino_slice)SLICE("late")), KINO_GONE);
+    kino_request_release(request);
+    client_close(&client);
+    cr_assert_eq(desk_end(desk), 0);
+}
+
+/* All that comes until the connection ends. */
+static void read_to_end(struct client *client, char *text, size_t size)
+{
+    size_t len = 0;
+    int count;
+
+    while ((count = client_read_some(client, text + len, size - 1 - len)) > 0)
+        len += (size_t)count;
+    cr_assert_eq(count, CLIENT_ENDED);
+    text[len] = '\0';
+}
+
+static void stream_to_end(struct kino_request *request, uint64_t status)
+{
+    cr_assert_eq(begin(request, status), 0);
+    cr_assert_eq(write_all(request, (struct kino_slice)SLICE("some ")), 0);
+    cr_assert_eq(write_all(request, (struct kino_slice)SLICE("text")), 0);
+    cr_assert_eq(kino_request_finish(request, NULL, 0), 0);
+    kino_request_release(request);
+}
+
+TestEach(streams, a_stream_without_a_body_is_only_its_head)
+{
+    struct desk *desk = desk_open(by(dispatch), 1, NULL);
+    struct client client = client_to(desk->port);
+
+    client_send(&client, "HEAD /1 HTTP/1.1\r\nhost: a\r\n\r\n" GET("/2") GET("/3"));
+    stream_to_end(desk_take_target(desk, "/1"), 200);
+    stream_to_end(desk_take_target(desk, "/2"), 204);
+    desk_answer_next(desk, "/3");
+    cr_assert_eq(client_read_bodiless(&client), 200);
+    cr_assert_null(strstr(client.head, "content-length"));
+    cr_assert_null(strstr(client.head, "transfer-encoding"));
+    cr_assert_eq(client_read(&client), 204);
+    cr_assert_null(strstr(client.head, "transfer-encoding"));
+    cr_assert_eq(client_read(&client), 200);
+    cr_assert(client_has_body(&client, "/3"), "the connection goes on");
+    client_close(&client);
+    cr_assert_eq(desk_close(desk), 0);
+}
+
+TestEach(streams, a_stream_to_http_1_0_ends_with_its_connection)
+{
+    const struct kino_response hints = {.size = sizeof(hints), .status = 103};
+    struct desk *desk = desk_open(by(dispatch), 1, NULL);
+    struct client client = client_to(desk->port);
+    struct kino_request *request;
+    char text[512];
+
+    client_send(&client, "GET /1 HTTP/1.0\r\nconnection: keep-alive\r\n\r\n");
+    request = desk_take_target(desk, "/1");
+    cr_assert_eq(kino_request_respond(request, &hints), 0, "it knows none, and gets none");
+    stream_to_end(request, 200);
+    read_to_end(&client, text, sizeof(text));
+    cr_assert_eq(strncmp(text, "HTTP/1.1 200 ", 13), 0, "%s", text);
+    cr_assert_not_null(strstr(text, "connection: close\r\n"));
+    cr_assert_null(strstr(text, "transfer-encoding"));
+    cr_assert_str_eq(strstr(text, "\r\n\r\n"), "\r\n\r\nsome text");
+    client_close(&client);
+    cr_assert_eq(desk_close(desk), 0);
+}
+
+TestEach(streams, trailers_do_not_say_what_only_a_head_may)
+{
+    static const char *const names[] = {
+        "content-length", "transfer-encoding", "Connection", "keep-alive", "upgrade",
+        "trailer",        "proxy-connection",  "date",       "server",
+    };
+    struct desk *desk = desk_open(by(dispatch), 1, NULL);
+    struct client client = client_to(desk->port);
+    struct kino_request *request;
+
+    client_send(&client, GET("/1"));
+    request = desk_take_target(desk, "/1");
+    cr_assert_eq(begin(request, 200), 0);
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        const struct kino_field trailer = {{names[i], strlen(names[i])}, SLICE("1"), 0, 0};
+
+        cr_assert_eq(kino_request_finish(request, &trailer, 1), KINO_INVALID, "%s", names[i]);
+    }
+    cr_assert_eq(kino_request_finish(request, NULL, 0), 0);
+    kino_request_release(request);
+    cr_assert_eq(client_read(&client), 200);
+    cr_assert_str_eq(client.trailers, "");
+    client_close(&client);
+    cr_assert_eq(desk_close(desk), 0);
+}
+
+TestEach(streams, a_switch_names_its_protocol_and_says_nothing_else_of_ours)
+{
+    static const struct kino_field other = {SLICE("x-own"), SLICE("1"), 0, 0};
+    const struct kino_response nameless = {
+        .size = sizeof(nameless), .status = 101, .fields = &other, .field_count = 1};
+    struct desk *desk = desk_open(by(dispatch), 1, NULL);
+    struct client client = client_to(desk->port);
+    struct kino_request *request;
+
+    client_send(&client, OFFER);
+    request = desk_take_target(desk, "/raw");
+    cr_assert_eq(kino_request_respond(request, &nameless), KINO_INVALID);
+    cr_assert_eq(switch_protocols(request), 0);
+    cr_assert_eq(client_read(&client), 101);
+    cr_assert_str_eq(strstr(client.head, "\r\n"), "\r\nupgrade: shout\r\nconnection: upgrade");
+    kino_request_release(request); /* gives it up */
+    cr_assert_leq(client_expect_end(&client), CLIENT_ENDED);
+    client_close(&client);
+    cr_assert_eq(desk_close(desk), 0);
+}
+
+TestEach(streams, an_offer_of_http_1_0_or_with_a_body_is_none)
+{
+    struct desk *desk = desk_open(by(dispatch), 1, NULL);
+    struct client client = client_to(desk->port);
+    struct kino_request *request;
+
+    client_send(&client, "POST /1 HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: shout\r\n"
+                         "content-length: 1\r\n\r\nx"
+                         "GET /2 HTTP/1.0\r\nconnection: upgrade\r\nupgrade: shout\r\n\r\n");
+    for (int i = 1; i <= 2; i++) {
+        request = desk_take_target(desk, i == 1 ? "/1" : "/2");
+        cr_assert_not(kino_request_head(request)->flags & KINO_HEAD_UPGRADE);
+        cr_assert_eq(switch_protocols(request), KINO_INVALID);
+        cr_assert_eq(desk_answer_target(request), 0);
+        cr_assert_eq(client_read(&client), 200);
+    }
+    client_close(&client);
+    cr_assert_eq(desk_close(desk), 0);
+}
+
+TestEach(streams, what_was_lent_is_given_back_once_and_not_when_it_is_refused)
+{
+    static const struct kino_field bad = {SLICE("a"), SLICE("\n"), 0, 0};
+    char bytes[8192] = "";
+    _Atomic int done = 0;
+    struct kino_response response = {.size = sizeof(response),
+                                     .status = 200,
+                                     .fields = &bad,
+                                     .field_count = 1,
+                                     .done = count_done,
+                                     .done_context = &done};
+    struct desk *desk = desk_open(by(dispatch), 1, NULL);
+    struct client client = client_to(desk->port);
+    struct kino_request *request;
+
+    for (size_t len = 1; len <= sizeof(bytes); len = len == 1 ? sizeof(bytes) : len + 1) {
+        client_send(&client, GET("/1"));
+        request = desk_take_target(desk, "/1");
+        atomic_store(&done, 0);
+        response.body = (struct kino_slice){bytes, len};
+        response.field_count = 1;
+        cr_assert_eq(kino_request_respond(request, &response), KINO_INVALID);
+        cr_assert_eq(atomic_load(&done), 0, "it is still the caller's");
+        response.field_count = 0;
+        cr_assert_eq(kino_request_respond(request, &response), 0);
+        cr_assert_eq(kino_request_respond(request, &response), KINO_ANSWERED);
+        kino_request_release(request);
+        cr_assert_eq(client_read(&client), 200);
+        cr_assert_eq(client.body_len, len);
+        desk_assert_nothing_else(desk); /* and so its loop has seen that it was sent */
+        cr_assert_eq(atomic_load(&done), 2, "once by each answer");
+    }
+    client_close(&client);
+    cr_assert_eq(desk_close(desk), 0);
+}
+
+/* SPEC.md 4.5 */
+TestEach(streams, a_body_that_its_client_ends_too_early_breaks_off)
+{
+    struct desk *desk = desk_open(by(dispatch), 1, NULL);
+    struct client client = client_to(desk->port);
+    struct kino_request *request;
+    struct kino_slice piece;
+
+    client_send(&client, POST("/1", "100000", "first"));
+    request = desk_take_target(desk, "/1");
+    cr_assert_eq(read_some(request, &piece), 1);
+    client_finish(&client);
+    cr_assert_eq(read_some(request, &piece), KINO_GONE);
+    cr_assert(desk_gets_state(request, KINO_STATE_DISCONNECTED));
+    cr_assert_eq(client_expect_end(&client), CLIENT_ENDED);
+    kino_request_release(request);
+    client_close(&client);
     cr_assert_eq(desk_close(desk), 0);
 }
 

@@ -363,7 +363,7 @@ TestEach(stress, nothing_is_lost_mixed_up_or_left)
     struct client pacemaker;
     pthread_t clerk;
 
-    if (dispatch == KINO_DISPATCH_QUEUE)
+    if (dispatch != KINO_DISPATCH_INLINE)
         config.loops = 2;
     pthread_mutex_init(&run.mutex, NULL);
     pthread_cond_init(&run.changed, NULL);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Workers: taking, waiting, interrupts, dying and moving. */
 #include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -287,9 +288,9 @@ Test(workers, inline_are_as_many_as_loops)
     cr_assert_eq(desk_close(desk), 0);
 }
 
-Test(workers, by_queue_are_as_many_as_one_likes)
+TestThreaded(workers, are_as_many_as_one_likes)
 {
-    struct desk *desk = open_alone(KINO_DISPATCH_QUEUE, 1);
+    struct desk *desk = open_alone(dispatch, 1);
     struct kino_worker *workers[20];
 
     for (int i = 0; i < 20; i++)
@@ -402,7 +403,7 @@ TestEach(workers, that_fall_asleep_miss_no_request)
     cr_assert_eq(desk_end(desk), 0);
 }
 
-/* Two workers by queue; one is interrupted just when a request may have woken it, and takes no
+/* Two workers; one is interrupted just when a request may have woken it, and takes no
  * part until the round is over. The other must serve. */
 struct pair {
     struct kino_worker *workers[2];
@@ -440,9 +441,9 @@ static void *serve(void *context)
     return NULL;
 }
 
-Test(workers, that_are_woken_and_interrupted_leave_the_request_to_another)
+TestThreaded(workers, that_are_woken_and_interrupted_leave_the_request_to_another)
 {
-    struct desk *desk = open_alone(KINO_DISPATCH_QUEUE, 1);
+    struct desk *desk = open_alone(dispatch, 1);
     struct client client = client_to(desk->port);
     struct pair pair = {0};
     pthread_t threads[2];
@@ -509,9 +510,9 @@ TestEach(workers, that_died_have_their_requests_answered)
     cr_assert_eq(desk_close(desk), 0);
 }
 
-Test(workers, that_died_take_no_other_s_requests_with_them)
+TestThreaded(workers, that_died_take_no_other_s_requests_with_them)
 {
-    struct desk *desk = open_alone(KINO_DISPATCH_QUEUE, 2);
+    struct desk *desk = open_alone(dispatch, 2);
     struct kino_worker *dies = hire(desk);
     struct kino_worker *lives = hire(desk);
     struct client clients[CLIENTS];
@@ -586,9 +587,9 @@ TestEach(workers, aborted_while_they_answer_send_one_answer)
 
 /* Leaving */
 
-Test(workers, by_queue_may_leave_with_requests_in_hand)
+TestThreaded(workers, may_leave_with_requests_in_hand)
 {
-    struct desk *desk = open_alone(KINO_DISPATCH_QUEUE, 1);
+    struct desk *desk = open_alone(dispatch, 1);
     struct kino_worker *leaves = hire(desk);
     struct kino_worker *stays = hire(desk);
     struct client client = client_to(desk->port);
@@ -907,6 +908,75 @@ Test(workers, inline_whose_thread_died_are_destroyed_by_another_and_replaced)
     cr_assert_eq(client_read(&client), 200);
     client_close(&client);
     dismiss(desk, replaces);
+}
+
+/* A host's own event loop */
+
+/* Wait for the worker as a host does that has other things to wait for, too. */
+static struct kino_request *poll_for_request(struct kino_worker *worker)
+{
+    const uint64_t end = now_ms() + SOON_MS;
+    const int fd = kino_worker_fd(worker);
+    struct kino_request *request = NULL;
+    int rc;
+
+    cr_assert_geq(fd, 0);
+    while ((rc = kino_worker_try_take(worker, &request)) == KINO_AGAIN) {
+        struct pollfd polled = {.fd = fd, .events = POLLIN};
+        const int left = (int)(end - now_ms());
+
+        cr_assert_gt(left, 0);
+        cr_assert_eq(poll(&polled, 1, left), 1);
+    }
+    cr_assert_eq(rc, KINO_REQUEST);
+    return request;
+}
+
+TestEach(workers, are_polled_by_a_host_that_waits_for_other_things_too)
+{
+    struct kino_config config = {.dispatch = dispatch, .idle_timeout_ms = 300};
+    struct desk *desk = desk_create(config, 0);
+    struct kino_worker *worker;
+    struct kino_request *request;
+    struct pollfd polled = {.events = POLLIN};
+    struct client client;
+    uint64_t began;
+
+    cr_assert_eq(desk_listen(desk, "127.0.0.1", 0), 0);
+    desk_start(desk, NULL);
+    cr_assert_eq(kino_worker_create(desk->server, NULL, &worker), 0);
+    polled.fd = kino_worker_fd(worker);
+    cr_assert_geq(polled.fd, 0);
+    cr_assert_eq(kino_worker_try_take(worker, &request), KINO_AGAIN);
+    client = client_to(desk->port);
+    for (int i = 0; i < 3; i++) {
+        client_send(&client, GET("/1"));
+        request = poll_for_request(worker);
+        cr_assert_eq(desk_answer_target(request), 0);
+        cr_assert_eq(kino_worker_try_take(worker, &request), KINO_AGAIN, "and the answer leaves");
+        cr_assert_eq(client_read(&client), 200);
+    }
+    /* Deadlines pass, an interrupt and a drain are heard, while the host does nothing but poll. */
+    began = now_ms();
+    while (!client_is_ended(&client)) {
+        cr_assert_lt(now_ms(), began + SOON_MS);
+        if (poll(&polled, 1, 10) == 1)
+            cr_assert_eq(kino_worker_try_take(worker, &request), KINO_AGAIN);
+    }
+    cr_assert_geq(now_ms() - began, 250);
+    cr_assert_eq(kino_worker_try_take(worker, &request), KINO_AGAIN);
+    kino_worker_interrupt(worker);
+    cr_assert_eq(poll(&polled, 1, SOON_MS), 1);
+    cr_assert_eq(kino_worker_wait(worker, KINO_OFF), KINO_INTERRUPTED);
+    cr_assert_eq(kino_worker_try_take(worker, &request), KINO_AGAIN);
+    kino_server_drain(desk->server, SOON_MS);
+    do
+        cr_assert_eq(poll(&polled, 1, SOON_MS), 1);
+    while (kino_worker_try_take(worker, &request) == KINO_AGAIN);
+    cr_assert_eq(kino_worker_try_take(worker, &request), KINO_CLOSED);
+    cr_assert_eq(kino_worker_destroy(worker), 0);
+    client_close(&client);
+    cr_assert_eq(desk_end(desk), 0);
 }
 
 /* What a thread finds that drained a server and has not ended yet. */

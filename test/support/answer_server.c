@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * answer_server PORT queue|inline
+ * answer_server PORT queue|lanes|inline
  *
  * Answers 200 to everything, with the request's body, or `OK` where there is none: the application
  * that the rules of test/cases/run want behind a server. Port 0 lets the kernel choose, SIGTERM
  * drains.
  */
 #include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +14,7 @@
 #include "kino.h"
 
 enum {
-    QUEUE_WORKERS = 2, /* so that requests of one connection really run side by side */
+    WORKERS = 2, /* not inline, so that requests of one connection really run side by side */
     DRAIN_MS = 5000,
 };
 
@@ -68,11 +67,26 @@ static void answer(void *context, struct kino_request *request)
     free((void *)(uintptr_t)body.data);
 }
 
-static int serve(uint64_t port, bool is_inline)
+/* 0: none is called that. */
+static uint64_t dispatch_called(const char *name)
+{
+    static const char *const names[] = {
+        [KINO_DISPATCH_QUEUE] = "queue",
+        [KINO_DISPATCH_INLINE] = "inline",
+        [KINO_DISPATCH_LANES] = "lanes",
+    };
+
+    for (uint64_t i = KINO_DISPATCH_QUEUE; i <= KINO_DISPATCH_LANES; i++)
+        if (strcmp(name, names[i]) == 0)
+            return i;
+    return 0;
+}
+
+static int serve(uint64_t port, uint64_t dispatch)
 {
     const struct kino_config config = {
         .size = sizeof(config),
-        .dispatch = is_inline ? KINO_DISPATCH_INLINE : KINO_DISPATCH_QUEUE,
+        .dispatch = dispatch,
         .log = print_log,
     };
     const struct kino_listener listener = {.size = sizeof(listener), .port = port};
@@ -91,7 +105,7 @@ static int serve(uint64_t port, bool is_inline)
     sigaction(SIGTERM, &term, NULL);
     printf("listening on 127.0.0.1:%d\n", kino_server_port(server, 0));
     fflush(stdout);
-    rc = kino_server_serve(server, answer, NULL, is_inline ? 1 : QUEUE_WORKERS);
+    rc = kino_server_serve(server, answer, NULL, dispatch == KINO_DISPATCH_INLINE ? 1 : WORKERS);
 
 out:
     kino_server_destroy(server);
@@ -100,13 +114,14 @@ out:
 
 int main(int argc, char **argv)
 {
+    const uint64_t dispatch = argc == 3 ? dispatch_called(argv[2]) : 0;
     int rc;
 
-    if (argc != 3 || (strcmp(argv[2], "queue") != 0 && strcmp(argv[2], "inline") != 0)) {
-        fprintf(stderr, "usage: %s PORT queue|inline\n", argv[0]);
+    if (!dispatch) {
+        fprintf(stderr, "usage: %s PORT queue|lanes|inline\n", argv[0]);
         return 1;
     }
-    rc = serve(strtoul(argv[1], NULL, 10), strcmp(argv[2], "inline") == 0);
+    rc = serve(strtoul(argv[1], NULL, 10), dispatch);
     if (rc < 0) {
         fprintf(stderr, "%s: %s\n", argv[0], kino_strerror(rc));
         return 1;

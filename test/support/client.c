@@ -6,11 +6,13 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 enum {
@@ -64,6 +66,28 @@ static struct client open_client(const char *text, int port, int receive_bytes)
     getsockname(client.fd, &address.any, &len);
     client.port =
         ntohs(address.any.sa_family == AF_INET6 ? address.in6.sin6_port : address.in4.sin_port);
+    return client;
+}
+
+struct client client_to_path(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    socklen_t len = sizeof(address);
+    struct client client = {.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+    if (path[0] == '@') {
+        address.sun_path[0] = '\0';
+        len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
+    }
+    if (client.fd < 0) {
+        client.fd = -errno;
+    } else if (connect(client.fd, (struct sockaddr *)&address, len) < 0) {
+        const int rc = -errno;
+
+        close(client.fd);
+        client.fd = rc;
+    }
     return client;
 }
 
@@ -348,6 +372,13 @@ int client_expect_end(struct client *client)
         return CLIENT_GARBLED;
     rc = receive(client);
     return rc > 0 ? CLIENT_GARBLED : rc;
+}
+
+bool client_is_ended(struct client *client)
+{
+    char byte;
+
+    return wait_for(client, POLLIN, 0) && recv(client->fd, &byte, 1, MSG_PEEK) <= 0;
 }
 
 bool client_is_quiet(struct client *client, int ms)

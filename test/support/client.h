@@ -43,6 +43,8 @@ struct client {
 /* On failure fd is -errno. Close it in any case. */
 struct client client_to(int port);
 struct client client_to_address(const char *address, int port);
+/* Of a unix socket; "@name" is an abstract one. */
+struct client client_to_path(const char *path);
 /* One whose kernel takes little from the server before it is read. */
 struct client client_of_little_memory(int port);
 void client_close(struct client *client);
@@ -70,6 +72,8 @@ int client_read_some(struct client *client, char *data, size_t len);
 int client_wait_end(struct client *client);
 /* The same, if something else than the end coming first is a mistake: then CLIENT_GARBLED. */
 int client_expect_end(struct client *client);
+/* Has the server closed, by now? */
+bool client_is_ended(struct client *client);
 /* Does nothing, and not even the end, come for so long? */
 bool client_is_quiet(struct client *client, int ms);
 

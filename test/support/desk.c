@@ -80,6 +80,12 @@ int desk_listen(struct desk *desk, const char *address, int port)
     return kino_server_listen(desk->server, &listener);
 }
 
+int desk_listen_as(struct desk *desk, struct kino_listener listener)
+{
+    listener.size = sizeof(listener);
+    return kino_server_listen(desk->server, &listener);
+}
+
 /* Wait until one of the counters is as high. Returns with the mutex locked. */
 static bool lock_when(struct desk *desk, const unsigned *counter, unsigned count)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A server whose workers only take: what they took lies on a desk until the test picks it up and
- * answers it, when and on whichever thread it likes. So a test is the same by queue and inline,
+ * answers it, when and on whichever thread it likes. So a test is the same for each dispatch,
  * though an inline loop runs only inside its worker's calls. */
 #ifndef TEST_SUPPORT_DESK_H
 #define TEST_SUPPORT_DESK_H
@@ -45,20 +45,28 @@ struct desk {
     unsigned line_count;
 };
 
-/* A test that runs once for each dispatch, as NAME_by_queue and NAME_inline. */
+#define TEST_BY(suite, name, how, which)                                                           \
+    Test(suite, name##_##how)                                                                      \
+    {                                                                                              \
+        suite##_##name##_in_each(which);                                                           \
+    }
+
+/* A test that runs once for each dispatch, as NAME_by_queue, NAME_by_lanes and NAME_inline. */
 #define TestEach(suite, name)                                                                      \
     static void suite##_##name##_in_each(uint64_t dispatch);                                       \
-    Test(suite, name##_by_queue)                                                                   \
-    {                                                                                              \
-        suite##_##name##_in_each(KINO_DISPATCH_QUEUE);                                             \
-    }                                                                                              \
-    Test(suite, name##_inline)                                                                     \
-    {                                                                                              \
-        suite##_##name##_in_each(KINO_DISPATCH_INLINE);                                            \
-    }                                                                                              \
+    TEST_BY(suite, name, by_queue, KINO_DISPATCH_QUEUE)                                            \
+    TEST_BY(suite, name, by_lanes, KINO_DISPATCH_LANES)                                            \
+    TEST_BY(suite, name, inline, KINO_DISPATCH_INLINE)                                             \
     static void suite##_##name##_in_each(uint64_t dispatch)
 
-/* The same, by the name it had while there were two. */
+/* The same for those whose loops have threads of their own, and whose workers sleep. */
+#define TestThreaded(suite, name)                                                                  \
+    static void suite##_##name##_in_each(uint64_t dispatch);                                       \
+    TEST_BY(suite, name, by_queue, KINO_DISPATCH_QUEUE)                                            \
+    TEST_BY(suite, name, by_lanes, KINO_DISPATCH_LANES)                                            \
+    static void suite##_##name##_in_each(uint64_t dispatch)
+
+/* TestEach by the name it had while there were two. */
 #define TestBoth(suite, name) TestEach(suite, name)
 
 /* Make a server that logs to the desk, without a listener. Skips the test where io_uring is not to
@@ -66,6 +74,8 @@ struct desk {
 struct desk *desk_create(struct kino_config config, unsigned workers);
 /* Add a listener, of any port where it is 0. Returns its number. */
 int desk_listen(struct desk *desk, const char *address, int port);
+/* Add any other kind. It needs no size. */
+int desk_listen_as(struct desk *desk, struct kino_listener listener);
 /* Start the server and the workers, until all of them accept. With a handler they call it, and
  * nothing comes to the desk. */
 void desk_start(struct desk *desk, kino_handler_fn handler);

@@ -109,8 +109,10 @@ RSpec.describe Tidy do
   it "complains about an example or integration test that looks inside" do
     write("libkino/examples/hello.c", "#include <kino.h>\n#include <base/thing.h>\n")
     write("test/integration/test_it.c", "#include \"support/test.h\"\n#include \"base/thing.h\"\n")
+    write("test/install/it.c", "#include <kino.h>\n#include \"support/test.h\"\n")
     expect(complaints(:includes)).to eq [
       "libkino/examples/hello.c:2: includes: libkino/examples may not include base/thing.h",
+      "test/install/it.c:2: includes: test/install may not include support/test.h",
       "test/integration/test_it.c:2: includes: test/integration may not include base/thing.h"
     ]
   end

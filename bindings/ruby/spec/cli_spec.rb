@@ -84,7 +84,7 @@ RSpec.describe "The command kino" do
     %w[-w two] => "invalid argument: -w two (kino -h lists the options)",
     %w[-t 0] => "threads is 0, but must be an Integer, 1 or more",
     %w[-m rocket] => "invalid argument: -m rocket (kino -h lists the options)",
-    %w[--dispatch lanes] => "invalid argument: --dispatch lanes (kino -h lists the options)",
+    %w[--dispatch rocket] => "invalid argument: --dispatch rocket (kino -h lists the options)",
     %w[-b] => "missing argument: -b (kino -h lists the options)",
     ["-b", ""] => 'bind is "", but must be a String that is not empty',
     %w[a.ru b.ru] => "one rackup file is enough: a.ru b.ru",

@@ -4,7 +4,7 @@ RSpec.describe Kino::Server do
   # Each setting with values it cannot have.
   {
     bind: [5, "", nil], port: [-1, 65_536, "80", nil, 1.5], workers: [0, -1, "2", 1.5, false],
-    threads: [0, "1"], mode: [:rocket, "ractor", nil], dispatch: [:lanes, true], loops: [0, 1.5],
+    threads: [0, "1"], mode: [:rocket, "ractor", nil], dispatch: [:rocket, true], loops: [0, 1.5],
     queue_depth: [0, nil], queue_timeout: [0, -1, "5"], shutdown_timeout: [-1, Float::INFINITY],
     max_connections: [0, 1.5], max_body_size: [0, -5]
   }.each do |name, values|

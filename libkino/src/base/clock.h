@@ -18,6 +18,15 @@ static inline uint64_t kn_clock_ns(void)
     return (uint64_t)now.tv_sec * KN_NS_PER_S + (uint64_t)now.tv_nsec;
 }
 
+/* CLOCK_REALTIME, for people. Any thread. */
+static inline uint64_t kn_clock_wall_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / KN_NS_PER_MS;
+}
+
 static inline struct timespec kn_clock_timespec(uint64_t ns)
 {
     return (struct timespec){

@@ -120,6 +120,11 @@ static void deliver_all(struct kn_mail *newest, void *driver)
     }
 }
 
+bool kn_mailbox_empty(const struct kn_mailbox *mailbox)
+{
+    return !atomic_load_explicit(&mailbox->head, memory_order_relaxed);
+}
+
 bool kn_mailbox_deliver(struct kn_mailbox *mailbox, void *driver)
 {
     bool called = atomic_load_explicit(&mailbox->called, memory_order_relaxed);
@@ -138,6 +143,12 @@ bool kn_mailbox_sleep(struct kn_mailbox *mailbox, enum kn_mailbox_state state)
         return true;
     kn_mailbox_awake(mailbox);
     return false;
+}
+
+void kn_mailbox_ring(struct kn_mailbox *mailbox)
+{
+    atomic_store(&mailbox->state, KN_MAILBOX_ASLEEP);
+    kn_mailbox_call(mailbox);
 }
 
 void kn_mailbox_awake(struct kn_mailbox *mailbox)

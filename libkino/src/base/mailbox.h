@@ -57,10 +57,15 @@ bool kn_mailbox_has_driver(struct kn_mailbox *mailbox);
 /* The calling thread becomes the driver; or nobody is it any more. */
 void kn_mailbox_enter(struct kn_mailbox *mailbox);
 void kn_mailbox_leave(struct kn_mailbox *mailbox);
+/* Is there no mail? */
+bool kn_mailbox_empty(const struct kn_mailbox *mailbox);
 
 /* Deliver what was there, oldest first. True: the driver was called. It must then look around, and
  * must not sleep before it has. */
 bool kn_mailbox_deliver(struct kn_mailbox *mailbox, void *driver);
+
+/* Wake the driver that is about to leave: what it polls is readable. */
+void kn_mailbox_ring(struct kn_mailbox *mailbox);
 
 /* Say that the driver is about to block. False: there is mail or a call; do not. */
 bool kn_mailbox_sleep(struct kn_mailbox *mailbox, enum kn_mailbox_state state);

@@ -9,6 +9,13 @@ int kn_thread_start(pthread_t *thread, const char *name, unsigned number, void *
                     void *argument)
 {
     char text[32];
+
+    snprintf(text, sizeof(text), "%s-%u", name, number);
+    return kn_thread_start_named(thread, text, run, argument);
+}
+
+int kn_thread_start_named(pthread_t *thread, const char *name, void *(*run)(void *), void *argument)
+{
     sigset_t all;
     sigset_t held;
     int rc;
@@ -19,8 +26,7 @@ int kn_thread_start(pthread_t *thread, const char *name, unsigned number, void *
     pthread_sigmask(SIG_SETMASK, &held, NULL);
     if (rc != 0)
         return -rc;
-    snprintf(text, sizeof(text), "%s-%u", name, number);
-    pthread_setname_np(*thread, text);
+    pthread_setname_np(*thread, name);
     return 0;
 }
 

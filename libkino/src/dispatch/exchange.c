@@ -66,6 +66,7 @@ void kn_exchange_reset(struct kino_request *request, size_t keep)
     kn_buf_reset(&request->arrived, 0);
     kn_buf_reset(&request->piece, 0);
     request->cut = false;
+    request->interims = 0;
     request->blocked = false;
     request->untold = 0;
     request->body_state = KN_BODY_COMING;
@@ -76,6 +77,7 @@ void kn_exchange_reset(struct kino_request *request, size_t keep)
     request->dispatched = false;
     request->streams = false;
     request->answered = false;
+    request->counted = false;
     request->taken = false;
     request->released = false;
 }

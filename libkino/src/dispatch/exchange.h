@@ -67,6 +67,7 @@ struct kino_request {
     pthread_mutex_t mutex;  /* over what follows */
     struct kn_chain stream; /* users append, the loop takes: interim answers, a streamed one */
     bool cut;               /* its end is not that of the answer */
+    unsigned interims;      /* answers of 1xx that were put there and not taken yet */
     struct kn_buf arrived;  /* the loop appends, the reader takes: body, or raw bytes */
     bool blocked;           /* it was full: the loop wants to be told of room */
     enum kn_body_state body_state;
@@ -88,8 +89,10 @@ struct kino_request {
     bool dispatched; /* pushed on the lane: users have it, or will */
     bool streams;    /* its stream has been used */
     bool answered;
-    bool taken; /* its answer is in the connection's output */
+    bool counted; /* by the statistics */
+    bool taken;   /* its answer is in the connection's output */
     bool released;
+    bool in_flight; /* counted as such */
 };
 
 /* NULL when out of memory. Owned by the calling loop; free with kn_exchange_destroy. */
@@ -145,8 +148,9 @@ enum kn_stream_end {
     KN_STREAM_CUT, /* nothing more will come, and it was not all */
 };
 
-/* Move what was written to `out`. An enum kn_stream_end, or -ENOMEM. */
-int kn_exchange_take_stream(struct kino_request *request, struct kn_chain *out);
+/* Move what was written to `out`, and tell how many interim answers are in it. An enum
+ * kn_stream_end, or -ENOMEM. */
+int kn_exchange_take_stream(struct kino_request *request, struct kn_chain *out, unsigned *interims);
 
 /* The connection is done with it, though its users are not: nobody reads what they write, and
  * nothing more comes to be read. */

@@ -20,6 +20,7 @@ int kn_exchange_add_stream(struct kino_request *request, bool is_interim)
         rc = KINO_AGAIN;
     else
         rc = kn_chain_move(&request->stream, &request->out);
+    request->interims += is_interim && rc == 0;
     if (rc == -ENOMEM && !is_interim) {
         request->cut = true;
         atomic_fetch_or(&request->state, KN_STATE_FINISHED);
@@ -126,8 +127,10 @@ static int ask_for_body(struct kino_request *request)
     int rc = 0;
 
     pthread_mutex_lock(&request->mutex);
-    if (!(atomic_load(&request->state) & KINO_STATE_ANSWERED))
+    if (!(atomic_load(&request->state) & KINO_STATE_ANSWERED)) {
         rc = kn_chain_append(&request->stream, text, sizeof(text) - 1);
+        request->interims += rc == 0;
+    }
     pthread_mutex_unlock(&request->mutex);
     if (rc < 0)
         return rc;
@@ -240,13 +243,15 @@ bool kn_exchange_is_full(struct kino_request *request)
     return full;
 }
 
-int kn_exchange_take_stream(struct kino_request *request, struct kn_chain *out)
+int kn_exchange_take_stream(struct kino_request *request, struct kn_chain *out, unsigned *interims)
 {
     enum kn_stream_end end = KN_STREAM_GOES_ON;
     int rc;
 
     pthread_mutex_lock(&request->mutex);
     rc = kn_chain_move(out, &request->stream);
+    *interims = request->interims;
+    request->interims = 0;
     if (request->cut)
         end = KN_STREAM_CUT;
     else if (atomic_load(&request->state) & KN_STATE_FINISHED)

@@ -27,6 +27,7 @@ void kn_head_begin(struct kn_head *head)
     head->target = (struct kn_span){0};
     head->block_start = 0;
     head->field_start = 0;
+    head->sealed = false;
     head->view.field_count = 0;
 }
 
@@ -398,6 +399,7 @@ int kn_head_seal(struct kn_head *head, enum kino_http_version version)
     view->body = (struct kino_slice){0};
     place_fields(head);
     view->block_hash = hash(view->block.data, view->block.len);
+    head->sealed = true;
     status = judge_host(head, version);
     return status ? status : split_target(view);
 }

@@ -35,6 +35,7 @@ struct kn_head {
     struct kn_span target;
     size_t block_start;
     size_t field_start; /* of the field that is being written */
+    bool sealed;        /* the view is whole */
 };
 
 /* Zero is a valid empty head. */

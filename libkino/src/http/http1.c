@@ -234,6 +234,8 @@ static int judge_fields(struct kn_http1 *http1, struct framing *framing)
         return status;
     if (framing->is_coded)
         return judge_coding(&http1->parser, framing);
+    if (http1->parser.content_length == KINO_OFF)
+        return 413; /* the number that says of a head that there is no length */
     return http1->parser.content_length > http1->limits->max_body_bytes ? 413 : 0;
 }
 
@@ -378,6 +380,21 @@ static size_t skip_empty_lines(struct kn_http1 *http1, const char *data, size_t 
     return used;
 }
 
+/* Of a method that llhttp does not know. */
+static bool is_method_byte(char byte)
+{
+    return (unsigned char)(byte - 'A') < 26 || byte == '-';
+}
+
+/* What llhttp took for the beginning of a method it knows may have an underscore, as RTSP's. */
+static bool has_unknown_method(const struct kn_head *head)
+{
+    for (size_t i = 0; i < head->method.len; i++)
+        if (!is_method_byte(head->text.data[i]))
+            return false;
+    return true;
+}
+
 /* SPEC.md 2.1: a method may be unknown (501) or not a method (400). */
 static size_t skip_unknown_method(struct kn_http1 *http1, const char *data, size_t len,
                                   enum kn_http1_event *event)
@@ -385,11 +402,11 @@ static size_t skip_unknown_method(struct kn_http1 *http1, const char *data, size
     size_t used;
 
     for (used = 0; used < len; used++) {
-        bool is_capital = (unsigned char)(data[used] - 'A') < 26 || data[used] == '-';
+        bool goes_on = is_method_byte(data[used]);
         bool is_end = data[used] == ' ' && http1->left < METHOD_MAX;
 
-        if (!is_capital || http1->left == 0) {
-            *event = reject(http1, is_end || is_capital ? 501 : 400);
+        if (!goes_on || http1->left == 0) {
+            *event = reject(http1, is_end || goes_on ? 501 : 400);
             break;
         }
         http1->left--;
@@ -439,6 +456,10 @@ static size_t execute(struct kn_http1 *http1, const char *data, size_t len,
     } else if (result == HPE_INVALID_METHOD) {
         size_t before = http1->limits->max_head_bytes - http1->left;
 
+        if (!has_unknown_method(http1->head)) {
+            *event = reject(http1, 400);
+            return 0;
+        }
         enter(http1, KN_HTTP1_IN_UNKNOWN_METHOD);
         http1->left -= before < METHOD_MAX ? before : METHOD_MAX;
         return 0;

@@ -464,23 +464,17 @@ int kn_response_write_body(struct kn_chain *out, const struct kn_payload *payloa
                            struct kn_framing *framing)
 {
     uint64_t len = payload->length;
-    int rc;
 
-    switch (framing->coding) {
-    case KN_CODING_CHUNKED:
-        return add_chunk(out, payload);
-    case KN_CODING_LENGTH:
+    if (framing->coding == KN_CODING_NONE)
+        len = 0;
+    if (framing->coding == KN_CODING_LENGTH) {
         if (len > framing->left)
             len = framing->left;
-        rc = add_payload(out, payload, len);
-        if (rc == 0)
-            framing->left -= len;
-        return rc;
-    case KN_CODING_NONE:
-        return add_payload(out, payload, 0);
-    default:
-        return add_payload(out, payload, len);
+        framing->left -= len;
     }
+    framing->sent += len;
+    return framing->coding == KN_CODING_CHUNKED ? add_chunk(out, payload)
+                                                : add_payload(out, payload, len);
 }
 
 int kn_response_finish(struct kn_chain *out, const struct kino_field *trailers, uint64_t count,
@@ -520,6 +514,7 @@ static void choose_coding(const struct kino_response *response, const struct kn_
 {
     const bool is_stream = response->flags & KINO_BODY_STREAM;
 
+    framing->status = (unsigned)response->status;
     if (wishes->closes)
         framing->keep_alive = false;
     framing->left = wishes->has_length ? wishes->length : payload->length;
@@ -608,6 +603,7 @@ static int write_switching(struct kn_chain *out, const struct kino_response *res
         return KINO_INVALID;
     at = put_text(at, "connection: upgrade\r\n\r\n");
     end_head(out, end, at);
+    framing->status = STATUS_SWITCHING;
     framing->coding = KN_CODING_RAW;
     framing->keep_alive = false;
     return kn_response_write_body(out, payload, framing);

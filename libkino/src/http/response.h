@@ -40,6 +40,8 @@ struct kn_framing {
     bool keep_alive;       /* in: the connection may go on; out: it goes on after this answer */
     enum kn_coding coding; /* out */
     uint64_t left;         /* out, LENGTH: bytes that are still announced */
+    uint64_t sent;         /* out: bytes of the body so far */
+    unsigned status;       /* out */
 };
 
 /* A body or a part of it: bytes, or a file's. What kino.h says of `done` holds. */

@@ -54,6 +54,8 @@ struct kn_io {
     int buffers_returned; /* since they were last shown to the kernel */
     struct kn_op *failed; /* could not be submitted; completed by the next reap */
     uint64_t features;    /* enum kino_feature */
+    bool paused;          /* the reap at hand ends with the completion at hand */
+    int event_fd;         /* that the kernel writes; -1: nobody has asked for it */
     bool initialised;
 };
 
@@ -99,9 +101,14 @@ int kn_io_submit(struct kn_io *io, unsigned count, uint64_t timeout_ns);
 
 /* Call back for at most KN_IO_REAP_MOST completions. Returns how many. */
 unsigned kn_io_reap(struct kn_io *io);
+/* In a callback: leave what follows to the next reap. */
+void kn_io_pause(struct kn_io *io);
 
-/* The descriptor that is readable when completions wait. */
-int kn_io_fd(const struct kn_io *io);
+/* An eventfd that the kernel writes for what completes after kn_io_rest, and nobody reads; or
+ * -errno. */
+int kn_io_fd(struct kn_io *io);
+/* Submit, and leave the ring to that descriptor. False: something has completed already. */
+bool kn_io_rest(struct kn_io *io);
 
 /* Are completions left to be reaped? */
 bool kn_io_pending(struct kn_io *io);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "io/probe.h"
 
+#include "base/abi.h"
 #include "io/io.h"
 #include "kino.h"
 
@@ -132,15 +133,9 @@ int kn_probe_try(uint64_t *features)
 int kino_probe(struct kino_probe_result *out)
 {
     struct kino_probe_result result = {.size = sizeof(result)};
-    uint64_t size;
 
-    if (!out || out->size < sizeof(out->size))
+    if (!out)
         return KINO_INVALID;
-    size = out->size;
     result.error = kn_probe_try(&result.features);
-    if (size < result.size)
-        result.size = size;
-    memset(out, 0, size);
-    memcpy(out, &result, result.size);
-    return 0;
+    return kn_abi_write(out, &result, sizeof(result));
 }

@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -119,7 +120,7 @@ int kn_io_init(struct kn_io *io, unsigned table, bool migrates)
 {
     int rc;
 
-    *io = (struct kn_io){0};
+    *io = (struct kn_io){.event_fd = -1};
     rc = init_ring(io, migrates);
     if (rc < 0)
         return kn_probe_explain(rc);
@@ -133,12 +134,20 @@ int kn_io_init(struct kn_io *io, unsigned table, bool migrates)
     return 0;
 }
 
+static void close_event(struct kn_io *io)
+{
+    if (io->event_fd >= 0)
+        close(io->event_fd);
+    io->event_fd = -1;
+}
+
 void kn_io_deinit(struct kn_io *io)
 {
     if (!io->initialised)
         return;
     io_uring_free_buf_ring(&io->ring, io->buffer_ring, KN_IO_BUFFERS, BUFFER_GROUP);
     io_uring_queue_exit(&io->ring);
+    close_event(io);
     munmap(io->buffers, (size_t)KN_IO_BUFFERS * KN_IO_BUFFER_BYTES);
     kn_free(io->free_slots);
     io->initialised = false;
@@ -155,6 +164,7 @@ void kn_io_forget(struct kn_io *io)
         munmap(io->ring.cq.ring_ptr, io->ring.cq.ring_sz);
     munmap(io->ring.sq.ring_ptr, io->ring.sq.ring_sz);
     close(io->ring.ring_fd);
+    close_event(io);
     kn_free(io->free_slots);
     io->initialised = false;
 }
@@ -511,6 +521,7 @@ unsigned kn_io_reap(struct kn_io *io)
     struct io_uring_cqe *cqe;
     unsigned head;
 
+    io->paused = false;
     io_uring_for_each_cqe(&io->ring, head, cqe)
     {
         /* By value: the callback may submit, and the kernel may then reuse the entry only after
@@ -519,11 +530,16 @@ unsigned kn_io_reap(struct kn_io *io)
             .user_data = cqe->user_data, .res = cqe->res, .flags = cqe->flags};
 
         complete(io, &copy);
-        if (++reaped == KN_IO_REAP_MOST)
+        if (++reaped == KN_IO_REAP_MOST || io->paused)
             break;
     }
     io_uring_cq_advance(&io->ring, reaped);
     return count + reaped;
+}
+
+void kn_io_pause(struct kn_io *io)
+{
+    io->paused = true;
 }
 
 bool kn_io_pending(struct kn_io *io)
@@ -531,7 +547,26 @@ bool kn_io_pending(struct kn_io *io)
     return io->failed || io_uring_cq_ready(&io->ring) > 0;
 }
 
-int kn_io_fd(const struct kn_io *io)
+/* The ring's own descriptor wakes nobody while deferred task work waits for us: Linux 6.18 writes
+ * only an eventfd then. */
+int kn_io_fd(struct kn_io *io)
 {
-    return io->ring.ring_fd;
+    int rc;
+
+    if (io->event_fd >= 0)
+        return io->event_fd;
+    io->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (io->event_fd < 0)
+        return -errno;
+    rc = io_uring_register_eventfd(&io->ring, io->event_fd);
+    if (rc == 0)
+        return io->event_fd;
+    close_event(io);
+    return rc;
+}
+
+bool kn_io_rest(struct kn_io *io)
+{
+    kn_io_submit(io, 0, 0);
+    return !kn_io_pending(io) && nothing_to_enter_for(io);
 }

@@ -16,7 +16,7 @@ struct setting {
     {#field, offsetof(struct kino_config, field), initial, smallest, largest}
 
 static const struct setting settings[] = {
-    SETTING(dispatch, KINO_DISPATCH_QUEUE, KINO_DISPATCH_QUEUE, KINO_DISPATCH_INLINE),
+    SETTING(dispatch, KINO_DISPATCH_QUEUE, KINO_DISPATCH_QUEUE, KINO_DISPATCH_LANES),
     SETTING(loops, 1, 1, 1024),
     SETTING(queue_depth, 1024, 1, 1 << 20),
     SETTING(queue_timeout_ms, 5000, 1, UINT64_MAX),

@@ -109,6 +109,7 @@ static void begin_close(struct kn_conn *conn)
     conn->closing = true;
     kn_list_remove(&conn->dirty);
     kn_list_remove(&conn->starved);
+    kn_list_remove(&conn->to_read);
     kn_timer_remove(&conn->timer);
     give_up_requests(conn);
     if (conn->receiving)
@@ -128,6 +129,14 @@ void kn_conn_close(struct kn_conn *conn)
     kn_io_close(&conn->loop->io, &conn->end_op, conn->file);
 }
 
+void kn_conn_cut(struct kn_conn *conn)
+{
+    if (!conn->closing && (!kn_list_empty(&conn->order) || kn_chain_len(&conn->out) > 0 ||
+                           kn_chain_len(&conn->sending) > 0))
+        kn_stats_add(&conn->loop->stats, KN_COUNT_ABORTED, 1);
+    kn_conn_close(conn);
+}
+
 void kn_conn_abandon(struct kn_conn *conn)
 {
     if (!conn->closing) {
@@ -143,8 +152,19 @@ void kn_conn_abandon(struct kn_conn *conn)
         close(conn->file.index);
 }
 
+/* Where a successor listens on the same socket, clients come without a break, and this one does not
+ * know that it came to us: it is no idle one. */
+static bool is_handed_over(const struct kn_conn *conn)
+{
+    return conn->arrival_ns == 0 && atomic_load(&conn->loop->server->outlived);
+}
+
 void kn_conn_drain(struct kn_conn *conn)
 {
+    if (is_handed_over(conn)) {
+        kn_conn_set_read_deadline(conn, KN_CONN_HANDOVER_MS);
+        return;
+    }
     kn_conn_tell(&conn->order, KINO_STATE_DRAINING);
     kn_conn_tell(&conn->held, KINO_STATE_DRAINING);
     kn_conn_mark_dirty(conn);
@@ -176,13 +196,29 @@ static void answer_late_ones(struct kn_conn *conn)
         kn_conn_await(conn, kn_container_of(link, struct kino_request, order));
 }
 
+/* What was awaited from the client has not come. */
+static void end_silence(struct kn_conn *conn)
+{
+    struct kn_stats *stats = &conn->loop->stats;
+
+    if (conn->reading && kn_http1_started(&conn->http1)) {
+        kn_stats_add(stats, conn->in_body ? KN_COUNT_BODY_TIMEOUTS : KN_COUNT_HEAD_TIMEOUTS, 1);
+        kn_conn_reject(conn, 408);
+        return;
+    }
+    if (!conn->lingering)
+        kn_stats_add(stats, KN_COUNT_IDLE_TIMEOUTS, 1);
+    kn_conn_close(conn);
+}
+
 static void on_timer(struct kn_timer *timer)
 {
     struct kn_conn *conn = kn_container_of(timer, struct kn_conn, timer);
     const uint64_t now_ms = conn->loop->now_ms;
 
     if (conn->write_deadline_ms <= now_ms) {
-        kn_conn_close(conn); /* the client does not read */
+        kn_stats_add(&conn->loop->stats, KN_COUNT_WRITE_TIMEOUTS, 1);
+        kn_conn_cut(conn); /* the client does not read */
         return;
     }
     if (conn->answer_deadline_ms <= now_ms)
@@ -191,10 +227,8 @@ static void on_timer(struct kn_timer *timer)
         return;
     if (conn->read_deadline_ms > now_ms)
         kn_conn_arm(conn);
-    else if (conn->reading && kn_http1_started(&conn->http1))
-        kn_conn_reject(conn, 408);
     else
-        kn_conn_close(conn); /* idle, or lingering */
+        end_silence(conn);
 }
 
 static void read_addresses(struct kn_conn *conn, int fd, const struct kn_socket *socket)
@@ -229,6 +263,7 @@ void kn_conn_open(struct kn_loop *loop, int fd, const struct kn_socket *socket)
     conn->end_op.fn = on_end;
     kn_list_init(&conn->dirty);
     kn_list_init(&conn->starved);
+    kn_list_init(&conn->to_read);
     kn_list_init(&conn->order);
     kn_list_init(&conn->held);
     kn_timer_init(&conn->timer, on_timer);
@@ -240,7 +275,11 @@ void kn_conn_open(struct kn_loop *loop, int fd, const struct kn_socket *socket)
     conn->file = kn_io_adopt(&loop->io, fd);
     kn_list_append(&loop->conns, &conn->link);
     loop->conn_count++;
+    kn_stats_add(&loop->stats, KN_COUNT_CONNECTIONS, 1);
+    kn_loop_count_conns(loop);
     atomic_fetch_add_explicit(&loop->server->connections, 1, memory_order_relaxed);
     kn_conn_set_read_deadline(conn, kn_conn_config(conn)->idle_timeout_ms);
     kn_conn_receive(conn);
+    if (loop->idle_closed)
+        kn_conn_drain(conn); /* it came too late to be told with the others */
 }

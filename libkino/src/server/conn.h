@@ -16,6 +16,7 @@ enum {
     KN_CONN_LINGER_MS = 2000,        /* for a client to read our last answer and close */
     KN_CONN_VECTORS = 8,             /* parts that leave in one send */
     KN_CONN_FILE_BYTES = 128 << 10,  /* of a file that are read at once */
+    KN_CONN_HANDOVER_MS = 2000,      /* for a new client to say something, though we drain */
 };
 
 /* An HTTP/1 connection. Driver-only. Owned by its loop; freed by its last completion. */
@@ -23,6 +24,7 @@ struct kn_conn {
     struct kn_list link;    /* kn_loop.conns */
     struct kn_list dirty;   /* kn_loop.dirty */
     struct kn_list starved; /* kn_loop.starved */
+    struct kn_list to_read; /* kn_loop.to_read */
     struct kn_loop *loop;
     struct kn_file file;
     struct kn_op receive_op;
@@ -52,7 +54,7 @@ struct kn_conn {
     uint64_t write_since_ms;     /* since when something waits to be sent; 0: nothing does */
     uint64_t written;            /* since then */
 
-    uint64_t arrival_ns; /* of the first byte of `reading` */
+    uint64_t arrival_ns; /* of the first byte of the last request; 0: none has come */
     unsigned listener;
     uint32_t peer_port;
     uint32_t local_port;
@@ -81,7 +83,7 @@ void kn_conn_flush(struct kn_conn *conn);
 /* Something can be had of an exchange in `order`: an answer, or a part of one. */
 void kn_conn_answered(struct kn_conn *conn);
 
-/* A reader has made room for more of a body. */
+/* A reader has made room for more of a body, or a client gets the 100 that it waits for. */
 void kn_conn_go_on(struct kn_conn *conn);
 
 /* An exchange was published, and is to be answered by its `due_ms`. */
@@ -106,6 +108,8 @@ void kn_conn_abandon(struct kn_conn *conn);
 /* Cancel all, give up the exchanges, and close. Idempotent; the memory goes with the last
  * completion. */
 void kn_conn_close(struct kn_conn *conn);
+/* The same by our own will, though an answer may be due. */
+void kn_conn_cut(struct kn_conn *conn);
 
 /* Between the parts of a connection. */
 
@@ -122,6 +126,13 @@ void kn_conn_mark_dirty(struct kn_conn *conn);
 
 /* Tell the users of these requests, linked by their `order`. */
 void kn_conn_tell(struct kn_list *requests, uint32_t state);
+/* Tell the statistics of an answer that is handed to the connection. */
+void kn_conn_count_answer(struct kn_conn *conn, const struct kino_request *request,
+                          unsigned status);
+/* Tell the access log how a request ended: with this answer, or none where the status is 0. */
+void kn_conn_log_access(struct kn_conn *conn, const struct kino_request *request, unsigned status,
+                        uint64_t body_bytes);
+
 /* Have nothing more to do with these requests. */
 void kn_conn_forget_all(struct kn_conn *conn, struct kn_list *requests);
 

@@ -28,6 +28,7 @@ void kn_conn_send_continue(struct kn_conn *conn)
         return;
     }
     conn->continue_due = false;
+    kn_stats_response(&conn->loop->stats, 100);
     kn_conn_go_on(conn);
     if (kn_chain_append(&conn->out, text, sizeof(text) - 1) < 0)
         kn_conn_close(conn);
@@ -41,6 +42,8 @@ static void forget(struct kn_conn *conn, struct kino_request *request)
         kn_conn_end_reading(conn);
     if (conn->raw == request)
         conn->raw = NULL;
+    if (!request->taken)
+        kn_conn_log_access(conn, request, 0, 0);
     kn_list_remove(&request->order);
     request->conn = NULL;
     if (!request->dispatched || request->released)
@@ -58,7 +61,9 @@ void kn_conn_forget_all(struct kn_conn *conn, struct kn_list *list)
 /* What became of the answer that is due. */
 struct progress {
     bool done;
-    bool keep_alive; /* the connection may go on after it */
+    bool keep_alive;     /* the connection may go on after it */
+    unsigned status;     /* once it is known; else 0 */
+    uint64_t body_bytes; /* that were handed to the connection */
 };
 
 static int take_failure(struct kn_conn *conn, struct kino_request *request,
@@ -68,36 +73,56 @@ static int take_failure(struct kn_conn *conn, struct kino_request *request,
     const uint32_t state = atomic_load_explicit(&request->state, memory_order_relaxed);
     /* A copy: a user may be reading it, to no avail. */
     struct kn_framing framing = request->framing;
+    const bool is_last = conn->last && request->order.next == &conn->order;
     int rc;
 
-    if (conn->loop->draining || (state & KN_STATE_BODY_OPEN))
+    if (conn->loop->draining || (state & KN_STATE_BODY_OPEN) || is_last)
         framing.keep_alive = false; /* the rest of its body is still to come, or will never */
     rc = kn_response_write_error(&conn->out, request->failure, retry_after_s, &framing);
-    *progress = (struct progress){.done = true, .keep_alive = framing.keep_alive};
+    *progress = (struct progress){.done = true,
+                                  .keep_alive = framing.keep_alive,
+                                  .status = request->failure,
+                                  .body_bytes = framing.sent};
     return rc;
+}
+
+/* Does its answer, which has begun, come piece by piece? */
+static bool is_stream(const struct kino_request *request)
+{
+    return request->answered && !request->failure &&
+           (atomic_load_explicit(&request->state, memory_order_relaxed) & KN_STATE_STREAMING);
 }
 
 static int take_stream(struct kn_conn *conn, struct kino_request *request,
                        struct progress *progress)
 {
+    unsigned interims;
     int end;
 
     if (kn_chain_len(&conn->out) >= KN_CONN_OUT_MOST)
         return 0; /* the client is slower: so is the writer, then */
-    end = kn_exchange_take_stream(request, &conn->out);
+    end = kn_exchange_take_stream(request, &conn->out, &interims);
     if (end < 0)
         return end;
-    if (request->answered && end != KN_STREAM_GOES_ON)
-        *progress = (struct progress){
-            .done = true,
-            .keep_alive = end == KN_STREAM_FINISHED && request->framing.keep_alive,
-        };
+    while (interims-- > 0)
+        kn_stats_response(&conn->loop->stats, 100);
+    if (!is_stream(request))
+        return 0;
+    progress->status = request->framing.status;
+    if (end != KN_STREAM_GOES_ON) {
+        progress->done = true;
+        progress->keep_alive = end == KN_STREAM_FINISHED && request->framing.keep_alive;
+        progress->body_bytes = request->framing.sent;
+    }
     return 0;
 }
 
 static int take_whole(struct kn_conn *conn, struct kino_request *request, struct progress *progress)
 {
-    *progress = (struct progress){.done = true, .keep_alive = request->framing.keep_alive};
+    *progress = (struct progress){.done = true,
+                                  .keep_alive = request->framing.keep_alive,
+                                  .status = request->framing.status,
+                                  .body_bytes = request->framing.sent};
     if (kn_chain_len(&conn->out) == 0)
         kn_loop_spare(conn->loop, &conn->out.first);
     return kn_chain_move(&conn->out, &request->out);
@@ -108,15 +133,12 @@ static int take_whole(struct kn_conn *conn, struct kino_request *request, struct
 static int take_answer(struct kn_conn *conn, struct kino_request *request,
                        struct progress *progress)
 {
-    const bool is_stream =
-        request->answered && !request->failure &&
-        (atomic_load_explicit(&request->state, memory_order_relaxed) & KN_STATE_STREAMING);
     int rc = 0;
 
     *progress = (struct progress){0};
     if (request->streams)
         rc = take_stream(conn, request, progress);
-    if (rc < 0 || !request->answered || is_stream)
+    if (rc < 0 || !request->answered || is_stream(request))
         return rc;
     return request->failure ? take_failure(conn, request, progress)
                             : take_whole(conn, request, progress);
@@ -178,8 +200,13 @@ static void pump(struct kn_conn *conn)
             kn_conn_close(conn);
             return;
         }
+        if (progress.status && !request->counted) {
+            request->counted = true;
+            kn_conn_count_answer(conn, request, progress.status);
+        }
         if (!progress.done)
             break;
+        kn_conn_log_access(conn, request, progress.status, progress.body_bytes);
         settle(conn, request, &progress.keep_alive);
         if (!progress.keep_alive)
             end_order(conn, conn->order.next);
@@ -209,8 +236,10 @@ static bool is_due(const struct kn_conn *conn, const struct kino_request *reques
 void kn_conn_aborted(struct kn_conn *conn, struct kino_request *request)
 {
     pump(conn); /* what was written before leaves; or the connection ends, and takes it along */
-    if (is_due(conn, request))
-        end_order(conn, &request->order);
+    if (!is_due(conn, request))
+        return;
+    kn_stats_add(&conn->loop->stats, KN_COUNT_ABORTED, 1);
+    end_order(conn, &request->order);
     kn_conn_mark_dirty(conn);
 }
 
@@ -267,6 +296,7 @@ static bool start_read(struct kn_conn *conn, const struct kn_piece *file)
     kn_chain_pack(&conn->sending); /* little: so much would have been sent first */
     if (kn_loop_enlarge(conn->loop, first, len) < 0)
         return false;
+    conn->loop->reads++;
     conn->send_op.fn = on_read;
     conn->send_busy = true;
     conn->ops++;
@@ -283,6 +313,8 @@ static void send_next(struct kn_conn *conn)
 
     if (!file || conn->sending.first.len - conn->sending.used >= KN_CHAIN_JOIN_MOST)
         start_send(conn);
+    else if (conn->loop->reads == KN_LOOP_FILE_READS)
+        kn_list_append(&conn->loop->to_read, &conn->to_read);
     else if (!start_read(conn, file))
         kn_conn_close(conn);
 }
@@ -345,8 +377,12 @@ void kn_conn_flush(struct kn_conn *conn)
     const struct kino_request *due;
 
     kn_conn_parse_pending(conn);
-    if (conn->closing || conn->send_busy)
+    if (conn->closing || conn->send_busy || !kn_list_empty(&conn->to_read))
         return;
+    if (kn_chain_len(&conn->sending) > 0) {
+        send_next(conn); /* it had to wait for its turn to read a file */
+        return;
+    }
     due = first_due(conn);
     if (due && due->streams)
         pump(conn); /* there may be room for more of it now */
@@ -380,6 +416,7 @@ void kn_conn_on_send(struct kn_op *op, const struct kn_completion *completion)
     if (completion->result > 0) {
         kn_chain_consume(&conn->sending, (size_t)completion->result);
         conn->written += (uint64_t)completion->result;
+        kn_stats_add(&conn->loop->stats, KN_COUNT_BYTES_OUT, (uint64_t)completion->result);
     }
     if (kn_chain_len(&conn->sending) > 0) {
         send_next(conn);

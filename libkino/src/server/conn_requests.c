@@ -39,6 +39,7 @@ static bool begin_request(struct kn_conn *conn)
     request->conn = conn;
     conn->reading = request;
     conn->arrival_ns = conn->loop->now_ns;
+    request->head.view.arrival_ns = conn->arrival_ns;
     kn_http1_begin(&conn->http1, &request->head, &request->body, &request->trailers);
     kn_conn_set_read_deadline(conn, kn_conn_config(conn)->head_timeout_ms);
     return true;
@@ -50,12 +51,13 @@ static bool is_safe(struct kino_slice method)
            kn_slice_is(method, "options") || kn_slice_is(method, "trace");
 }
 
+/* A unix socket has no address: none is an absent one. */
 static struct kino_slice copy_text(char *to, const char *from)
 {
     const size_t len = strlen(from);
 
     memcpy(to, from, len + 1);
-    return (struct kino_slice){to, len};
+    return (struct kino_slice){len > 0 ? to : NULL, len};
 }
 
 /* What the parser cannot know of a request. */
@@ -68,7 +70,6 @@ static void complete_view(const struct kn_conn *conn, struct kino_request *reque
     view->local_address = copy_text(request->local_text, conn->local_text);
     view->local_port = conn->local_port;
     view->listener = conn->listener;
-    view->arrival_ns = conn->arrival_ns;
 }
 
 struct kino_request *kn_conn_end_reading(struct kn_conn *conn)
@@ -170,16 +171,17 @@ static void request_complete(struct kn_conn *conn)
     kn_exchange_end_body(kn_conn_end_reading(conn), KN_BODY_COMPLETE);
 }
 
-/* Refuse a request whose body a user may be reading. */
+/* Refuse a request whose body a user may be reading, who learns it when it is too late to answer.
+ */
 static void reject_stream(struct kn_conn *conn, unsigned status)
 {
     struct kino_request *request = kn_conn_end_reading(conn);
 
-    kn_exchange_end_body(request, KN_BODY_BROKEN);
     if (kn_exchange_claim(request)) {
         request->failure = status;
         request->answered = true;
     }
+    kn_exchange_end_body(request, KN_BODY_BROKEN);
     kn_conn_answered(conn); /* else with what a user answered it ends all the same */
 }
 
@@ -189,6 +191,8 @@ void kn_conn_reject(struct kn_conn *conn, unsigned status)
 
     conn->last = true;
     conn->rejected = true;
+    if (status != 408)
+        kn_stats_add(&conn->loop->stats, KN_COUNT_REJECTED, 1);
     if (streams_in(conn)) {
         reject_stream(conn, status);
         return;
@@ -263,6 +267,8 @@ static void head_complete(struct kn_conn *conn)
     conn->in_body = true;
     conn->body_since_ms = conn->loop->now_ms;
     conn->held_ms = 0;
+    if (conn->http1.expects_continue)
+        hold_body(conn);
     if (most == KINO_OFF) {
         if (conn->http1.expects_continue)
             kn_conn_send_continue(conn);
@@ -453,6 +459,7 @@ void kn_conn_on_receive(struct kn_op *op, const struct kn_completion *completion
         return;
     }
     if (completion->result > 0) {
+        kn_stats_add(&conn->loop->stats, KN_COUNT_BYTES_IN, (uint64_t)completion->result);
         received(conn, completion->data, (size_t)completion->result);
         kn_conn_receive(conn);
     } else if (completion->result == 0) {

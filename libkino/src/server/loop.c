@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -94,12 +95,24 @@ static bool push(struct kn_loop *loop, struct kino_request *request)
 {
     atomic_store_explicit(&request->users, 1, memory_order_relaxed);
     request->dispatched = true;
-    if (!kn_lane_push(&loop->lane, request)) {
+    if (!kn_lanes_push(&loop->lanes, request)) {
         request->dispatched = false;
         return false;
     }
-    loop->published++;
+    if (++loop->published >= KN_LOOP_BATCH)
+        kn_io_pause(&loop->io);
+    request->in_flight = true;
+    kn_stats_add(&loop->stats, KN_COUNT_IN_FLIGHT, 1);
     return true;
+}
+
+/* It is answered, or never will be. */
+static void land(struct kn_loop *loop, struct kino_request *request)
+{
+    if (!request->in_flight)
+        return;
+    request->in_flight = false;
+    kn_stats_subtract(&loop->stats, KN_COUNT_IN_FLIGHT, 1);
 }
 
 void kn_loop_publish(struct kn_loop *loop, struct kino_request *request)
@@ -107,6 +120,7 @@ void kn_loop_publish(struct kn_loop *loop, struct kino_request *request)
     const uint64_t timeout_ms = loop->server->config.request_timeout_ms;
 
     kn_list_append(&loop->live, &request->live);
+    kn_stats_add(&loop->stats, KN_COUNT_REQUESTS, 1);
     request->published_ns = loop->now_ns;
     if (timeout_ms != KINO_OFF) {
         request->due_ms = kn_clock_after(loop->now_ms, timeout_ms);
@@ -114,14 +128,16 @@ void kn_loop_publish(struct kn_loop *loop, struct kino_request *request)
     }
     if (kn_list_empty(&loop->queue) && push(loop, request))
         return;
+    kn_stats_add(&loop->stats, KN_COUNT_QUEUE_FULL, 1);
     request->queued_ms = loop->now_ms;
     kn_list_append(&loop->queue, &request->queue);
     kn_timer_set(&loop->wheel, &loop->resume_timer, loop->now_ms + KN_LOOP_RESUME_MS);
 }
 
 /* What was claimed for it gets a status of ours. */
-static void fail(struct kino_request *request, unsigned status)
+static void fail(struct kn_loop *loop, struct kino_request *request, unsigned status)
 {
+    land(loop, request);
     request->failure = status;
     request->answered = true;
     if (request->conn && !request->taken)
@@ -129,11 +145,11 @@ static void fail(struct kino_request *request, unsigned status)
 }
 
 /* Answer with a status of ours what nobody has answered. False: somebody has. */
-static bool answer_for(struct kino_request *request, unsigned status)
+static bool answer_for(struct kn_loop *loop, struct kino_request *request, unsigned status)
 {
     if (!kn_exchange_claim(request))
         return false;
-    fail(request, status);
+    fail(loop, request, status);
     return true;
 }
 
@@ -147,15 +163,18 @@ static void withdraw(struct kino_request *request)
 
 void kn_loop_answer_late(struct kino_request *request)
 {
+    struct kn_loop *loop = request->conn->loop;
+
     if (!kn_exchange_claim(request))
         return;
     if (!kn_list_empty(&request->queue))
         withdraw(request);
     kn_exchange_tell(request, KINO_STATE_TIMED_OUT);
-    fail(request, 504);
+    fail(loop, request, 504);
+    kn_stats_add(&loop->stats, KN_COUNT_REQUEST_TIMEOUTS, 1);
 }
 
-/* Requests that waited for a place in the lane. */
+/* Requests that waited for a place in the lanes. */
 static void push_queue(struct kn_loop *loop)
 {
     const uint64_t timeout_ms = loop->server->config.queue_timeout_ms;
@@ -168,7 +187,8 @@ static void push_queue(struct kn_loop *loop)
             kn_list_remove(&request->queue);
         } else if (loop->now_ms - request->queued_ms >= timeout_ms) {
             withdraw(request);
-            answer_for(request, 503);
+            answer_for(loop, request, 503);
+            kn_stats_add(&loop->stats, KN_COUNT_QUEUE_TIMEOUTS, 1);
             kn_loop_exhausted(loop, "the queue was full for queue_timeout_ms: answering 503");
         } else {
             return;
@@ -183,6 +203,8 @@ void kn_loop_on_mail(struct kn_mail *mail, void *driver)
     const uint32_t facts = atomic_exchange(&request->facts, 0);
     struct kn_conn *conn = request->conn;
 
+    if (facts & (KN_FACT_ANSWERED | KN_FACT_ABORTED | KN_FACT_RELEASED))
+        land(loop, request);
     if (facts & KN_FACT_ANSWERED)
         request->answered = true;
     if (facts & KN_FACT_STREAM)
@@ -239,14 +261,20 @@ void kn_loop_abort_worker(struct kn_loop *loop, uint64_t worker_id, unsigned sta
     /* From the start each time: an answer may end a connection, and take others off the list. */
     while ((request = find_unfinished(loop, worker_id))) {
         atomic_store_explicit(&request->worker_id, 0, memory_order_relaxed);
-        if (!answer_for(request, status) && is_unfinished(request))
+        if (!answer_for(loop, request, status) && is_unfinished(request))
             kn_conn_aborted(request->conn, request); /* a stream that nobody will finish */
     }
+}
+
+void kn_loop_count_conns(struct kn_loop *loop)
+{
+    kn_stats_set(&loop->stats, KN_COUNT_CONNECTIONS_NOW, loop->conn_count);
 }
 
 void kn_loop_conn_closed(struct kn_loop *loop)
 {
     loop->conn_count--;
+    kn_loop_count_conns(loop);
     atomic_fetch_sub_explicit(&loop->server->connections, 1, memory_order_relaxed);
     kn_accept_resume(loop);
 }
@@ -295,7 +323,7 @@ static void check_drain(struct kn_loop *loop)
     if (kn_accept_ended(loop))
         kn_accept_close(loop);
     if (loop->now_ms >= kn_server_drain_deadline_ms(loop->server))
-        for_conns(loop, kn_conn_close);
+        for_conns(loop, kn_conn_cut);
     else
         kn_timer_set(&loop->wheel, &loop->resume_timer, loop->now_ms + KN_LOOP_RESUME_MS);
 }
@@ -313,7 +341,11 @@ static void on_resume(struct kn_timer *timer)
 
 static bool may_end(const struct kn_loop *loop)
 {
-    return (loop->draining || loop->leaving) && loop->conn_count == 0 && kn_accept_ended(loop);
+    /* A drain closes its sockets itself, with a last look at them. */
+    const bool stopped = loop->leaving || (loop->draining && kn_list_empty(&loop->sockets));
+
+    return stopped && loop->conn_count == 0 && kn_accept_ended(loop) &&
+           kn_mailbox_empty(loop->mailbox);
 }
 
 /* The ring is gone. Others may have the sockets. */
@@ -324,12 +356,14 @@ static void ended(struct kn_loop *loop)
 
     loop->begun = false;
     pthread_mutex_lock(&server->mutex);
+    loop->takes = false;
     while ((link = kn_list_shift(&loop->sockets))) {
         kn_list_append(&server->orphans, link);
         atomic_fetch_add(&server->orphan_count, 1);
     }
     pthread_mutex_unlock(&server->mutex);
-    kn_mailbox_leave(loop->mailbox); /* its worker may now be destroyed by any thread */
+    kn_mailbox_deliver(loop->mailbox, loop); /* connections passed to it go to others */
+    kn_mailbox_leave(loop->mailbox);         /* its worker may now be destroyed by any thread */
     kn_server_call_loops(server);
     kn_server_loop_ends(server); /* last: the server may now be destroyed */
 }
@@ -358,8 +392,10 @@ void kn_loop_abandon(struct kn_loop *loop)
         kn_conn_abandon(kn_container_of(loop->conns.next, struct kn_conn, link));
     kn_list_init(&loop->dirty);
     kn_list_init(&loop->starved);
+    kn_list_init(&loop->to_read);
     atomic_fetch_sub_explicit(&loop->server->connections, loop->conn_count, memory_order_relaxed);
     loop->conn_count = 0;
+    kn_loop_count_conns(loop);
     loop->waking = false;
     loop->alarm_ms = UINT64_MAX;
     for (struct kn_list *link = loop->sockets.next; link != &loop->sockets; link = link->next)
@@ -372,8 +408,8 @@ void kn_loop_leave(struct kn_loop *loop)
     if (!loop->begun)
         return;
     loop->leaving = true;
-    kn_loop_turn(loop, 0); /* what is answered is at least tried */
     kn_accept_stop(loop);
+    kn_loop_turn(loop, 0); /* what is answered is at least tried */
     for_conns(loop, kn_conn_close);
     while (loop->begun)
         if (kn_loop_turn(loop, kn_clock_ns() + KN_NS_PER_S) < 0)
@@ -437,6 +473,19 @@ static void flush_dirty(struct kn_loop *loop)
         kn_conn_flush(kn_container_of(link, struct kn_conn, dirty));
 }
 
+/* Read more of the files whose turn it is. */
+static void resume_reads(struct kn_loop *loop)
+{
+    loop->reads = 0;
+    while (loop->reads < KN_LOOP_FILE_READS) {
+        struct kn_list *link = kn_list_shift(&loop->to_read);
+
+        if (!link)
+            break;
+        kn_conn_flush(kn_container_of(link, struct kn_conn, to_read));
+    }
+}
+
 static void resume_starved(struct kn_loop *loop)
 {
     struct kn_list *link;
@@ -450,9 +499,11 @@ static uint64_t wait_ns(struct kn_loop *loop, uint64_t deadline_ns)
 {
     const uint64_t next_ms = kn_wheel_next_ms(&loop->wheel);
     const uint64_t next_ns = next_ms == UINT64_MAX ? UINT64_MAX : next_ms * KN_NS_PER_MS;
-    const uint64_t until_ns = deadline_ns < next_ns ? deadline_ns : next_ns;
+    uint64_t until_ns = deadline_ns < next_ns ? deadline_ns : next_ns;
     uint64_t now_ns;
 
+    if (loop->lanes.due_ns < until_ns)
+        until_ns = loop->lanes.due_ns;
     if (until_ns == UINT64_MAX)
         return UINT64_MAX;
     now_ns = kn_clock_ns();
@@ -499,10 +550,42 @@ static void catch_up(struct kn_loop *loop)
     }
 }
 
+/* By edges, because nobody reads them. */
+static int watch(const struct kn_loop *loop, int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+
+    return epoll_ctl(loop->poll_fd, EPOLL_CTL_ADD, fd, &event) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+/* The mailbox's own, too: an eventfd that is written for another one may come late or not at all.
+ */
 int kn_loop_fd(struct kn_loop *loop)
 {
+    const int ring_fd = kn_io_fd(&loop->io);
+    int rc;
+
+    if (ring_fd < 0)
+        return ring_fd;
+    if (loop->poll_fd < 0)
+        loop->poll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (loop->poll_fd < 0)
+        return -errno;
+    rc = watch(loop, ring_fd);
+    if (rc == 0)
+        rc = watch(loop, loop->mailbox->wake_fd);
+    if (rc < 0)
+        return rc;
     loop->polled = true;
-    return kn_io_fd(&loop->io);
+    return loop->poll_fd;
+}
+
+/* Make it unreadable, until something happens from here on. */
+static void hush(const struct kn_loop *loop)
+{
+    struct epoll_event events[2];
+
+    epoll_wait(loop->poll_fd, events, 2, 0);
 }
 
 /* Have the ring tell when the next deadline has passed. */
@@ -522,13 +605,22 @@ static void set_alarm(struct kn_loop *loop)
         kn_io_alarm(&loop->io, &loop->alarm_op, &loop->alarm_at);
 }
 
+/* Is there something to be done of which no completion will tell? */
+static bool has_more_to_do(const struct kn_loop *loop)
+{
+    return !kn_list_empty(&loop->dirty) || !kn_list_empty(&loop->starved) ||
+           (loop->draining && !loop->idle_closed);
+}
+
 bool kn_loop_rest(struct kn_loop *loop)
 {
     if (!loop->begun)
         return true;
+    if (has_more_to_do(loop))
+        return false;
+    hush(loop);
     set_alarm(loop);
-    kn_io_submit(&loop->io, 0, 0);
-    return kn_mailbox_sleep(loop->mailbox, KN_MAILBOX_ASLEEP);
+    return kn_io_rest(&loop->io) && kn_mailbox_sleep(loop->mailbox, KN_MAILBOX_ASLEEP);
 }
 
 int kn_loop_turn(struct kn_loop *loop, uint64_t deadline_ns)
@@ -555,8 +647,9 @@ int kn_loop_turn(struct kn_loop *loop, uint64_t deadline_ns)
     kn_accept_adopt(loop);
     push_queue(loop);
     resume_starved(loop);
+    resume_reads(loop);
     flush_dirty(loop);
-    if (loop->published > 0)
+    if (loop->published > 0 || !kn_list_empty(&loop->to_read))
         deadline_ns = 0;
     rc = submit(loop, deadline_ns);
     read_clock(loop);
@@ -566,7 +659,7 @@ int kn_loop_turn(struct kn_loop *loop, uint64_t deadline_ns)
     if (away)
         catch_up(loop);
     kn_wheel_advance(&loop->wheel, loop->now_ms);
-    kn_parking_wake(&loop->server->parking, loop->published);
+    kn_lanes_wake(&loop->lanes, &loop->server->parking, loop->now_ns);
     if (may_end(loop)) {
         end(loop);
         return KINO_CLOSED;
@@ -584,26 +677,35 @@ int kn_loop_turn(struct kn_loop *loop, uint64_t deadline_ns)
 int kn_loop_init(struct kn_loop *loop, struct kino_server *server, unsigned index, unsigned count)
 {
     const uint64_t depth = server->config.queue_depth / count;
+    const bool one_each = server->config.dispatch == KINO_DISPATCH_LANES;
     int rc;
 
-    *loop = (struct kn_loop){.server = server, .index = index};
+    *loop = (struct kn_loop){.server = server, .index = index, .poll_fd = -1};
     kn_list_init(&loop->sockets);
     kn_list_init(&loop->conns);
     kn_list_init(&loop->dirty);
     kn_list_init(&loop->starved);
+    kn_list_init(&loop->to_read);
     kn_list_init(&loop->live);
     kn_list_init(&loop->queue);
     kn_list_init(&loop->free_exchanges);
     loop->wake_op.fn = on_wake;
     loop->alarm_op.fn = on_alarm;
     loop->alarm_ms = UINT64_MAX;
-    rc = kn_lane_init(&loop->lane, depth > 0 ? depth : 1);
+    rc = kn_lanes_init(&loop->lanes, depth > 0 ? depth : 1, one_each);
     if (rc < 0)
         return rc;
     rc = kn_mailbox_create(loop, &loop->mailbox);
     if (rc < 0)
-        kn_lane_deinit(&loop->lane);
+        kn_lanes_deinit(&loop->lanes);
     return rc;
+}
+
+static void close_poll(struct kn_loop *loop)
+{
+    if (loop->poll_fd >= 0)
+        close(loop->poll_fd);
+    loop->poll_fd = -1;
 }
 
 void kn_loop_deinit(struct kn_loop *loop)
@@ -612,7 +714,7 @@ void kn_loop_deinit(struct kn_loop *loop)
     struct kn_list *link;
 
     /* Nobody will take these any more. */
-    while ((request = kn_lane_pop(&loop->lane)))
+    while ((request = kn_lanes_pop(&loop->lanes, 0)))
         kino_request_release(request);
     kn_mailbox_close(loop->mailbox, loop);
     while ((link = kn_list_shift(&loop->free_exchanges)))
@@ -621,13 +723,15 @@ void kn_loop_deinit(struct kn_loop *loop)
         kn_buf_deinit(&loop->spares[--loop->spare_count]);
     while (loop->large_count > 0)
         kn_buf_deinit(&loop->large[--loop->large_count]);
-    kn_lane_deinit(&loop->lane);
+    close_poll(loop);
+    kn_lanes_deinit(&loop->lanes);
     kn_mailbox_drop(loop->mailbox);
 }
 
 void kn_loop_forget(struct kn_loop *loop)
 {
     kn_io_forget(&loop->io);
+    close_poll(loop);
     kn_mailbox_forget(loop->mailbox);
     kn_mailbox_drop(loop->mailbox);
 }

@@ -6,9 +6,10 @@
 #include "base/mailbox.h"
 #include "base/timer.h"
 #include "dispatch/exchange.h"
-#include "dispatch/lane.h"
+#include "dispatch/lanes.h"
 #include "io/io.h"
 #include "kino.h"
+#include "server/stats.h"
 
 #include <pthread.h>
 
@@ -20,21 +21,26 @@ enum {
     KN_LOOP_KEEP_BYTES = 16 << 10, /* of a buffer that is kept */
     KN_LOOP_LARGE_SPARES = 4,      /* buffers of files kept for reuse */
     KN_LOOP_LARGE_BYTES = 160 << 10,
+    KN_LOOP_FILE_READS = 4,  /* begun in one turn, so that they are sent while the cache has them */
+    KN_LOOP_BATCH = 64,      /* requests made in one turn, so that the cache holds them */
     KN_LOOP_BUSY = 16,       /* completions that make a turn a full one */
     KN_LOOP_NAP_NS = 50000,  /* after a full turn: answers and requests gather */
     KN_LOOP_RESUME_MS = 100, /* until accepting is tried again */
+    KN_LOOP_REST_TRIES = 4,  /* turns before a polled driver leaves though there is mail */
     KN_LOOP_CATCH_UP = 64,   /* rounds of completions, after the driver was away */
 };
 
-/* One ring, its connections and the lane of its requests. Driver-only but for mailbox and lane. */
+/* One ring, its connections and the lanes of its requests. Driver-only but for mailbox and lanes.
+ */
 struct kn_loop {
     struct kino_server *server;
     unsigned index;
     struct kn_mailbox *mailbox; /* constant; lives as long as the server or any exchange */
-    struct kn_lane lane;
+    struct kn_lanes lanes;
     bool driven;               /* under the server's mutex: it has its thread or worker */
-    pthread_t thread;          /* queue: the library's own */
-    _Atomic uint32_t reported; /* queue: release after start_result; a futex */
+    bool takes;                /* likewise: other loops may pass connections to it */
+    pthread_t thread;          /* not inline: the library's own */
+    _Atomic uint32_t reported; /* likewise: release after start_result; a futex */
     int start_result;          /* of the thread's kn_loop_begin */
     struct kn_list sockets;
 
@@ -45,6 +51,7 @@ struct kn_loop {
     struct __kernel_timespec alarm_at;
     uint64_t alarm_ms; /* when it goes off; UINT64_MAX: it is not in flight */
     bool polled;       /* between turns its driver waits for kn_loop_fd */
+    int poll_fd;       /* an epoll of the ring's eventfd and the mailbox's; -1: not asked for */
     struct kn_wheel wheel;
     struct kn_timer resume_timer; /* paused sockets, waiting requests, the drain's deadline */
     uint64_t now_ns;
@@ -53,8 +60,11 @@ struct kn_loop {
     unsigned conn_count;    /* closing ones included */
     struct kn_list dirty;   /* connections with something to send */
     struct kn_list starved; /* connections that found no receive buffer */
-    struct kn_list live;    /* exchanges that users have, or will */
-    struct kn_list queue;   /* of those, the ones for which the lane has no place */
+    struct kn_list
+        to_read;          /* connections whose next part of a file is to be read in a later turn */
+    unsigned reads;       /* of files, begun in this turn */
+    struct kn_list live;  /* exchanges that users have, or will */
+    struct kn_list queue; /* of those, the ones for which the lanes have no place */
     struct kn_list free_exchanges;
     unsigned free_count;
     struct kn_buf spares[KN_LOOP_SPARES];
@@ -69,6 +79,7 @@ struct kn_loop {
     bool quiet;       /* the last turn found nothing to do */
     bool idle_closed; /* draining, and every connection was told */
     bool leaving;     /* its worker is being destroyed: as draining, but the sockets go to others */
+    struct kn_stats stats; /* of all its drivers, one after the other */
 };
 
 /* Mail of an exchange. */
@@ -120,6 +131,8 @@ int kn_loop_enlarge(struct kn_loop *loop, struct kn_buf *buf, size_t extra);
 /* Give the buffer's memory to the next answer. */
 void kn_loop_spare(struct kn_loop *loop, struct kn_buf *buf);
 void kn_loop_conn_closed(struct kn_loop *loop);
+/* Tell the statistics how many connections there are. */
+void kn_loop_count_conns(struct kn_loop *loop);
 /* Say in the log what ran out, at most once a second. */
 void kn_loop_exhausted(struct kn_loop *loop, const char *what);
 

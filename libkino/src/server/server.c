@@ -66,6 +66,8 @@ int kino_server_create(const struct kino_config *config, struct kino_server **ou
     };
     pthread_mutex_init(&server->mutex, NULL);
     kn_list_init(&server->orphans);
+    kn_list_init(&server->free_passages);
+    kn_list_init(&server->stranded);
     kn_parking_init(&server->parking);
     atomic_init(&server->next_worker_id, 1);
     atomic_init(&server->drain_deadline_ms, not_draining);
@@ -78,7 +80,9 @@ static void free_server(struct kino_server *server)
     kn_parking_deinit(&server->parking);
     kn_signature_drop(server->signature);
     pthread_mutex_destroy(&server->mutex);
-    kn_free(server->sockets);
+    kn_listeners_forget(server);
+    /* The loops are gone: no line follows. */
+    kn_access_log_destroy(atomic_load(&server->access_log));
     kn_free(server->loops);
     kn_free(server);
 }
@@ -87,20 +91,18 @@ static void free_server(struct kino_server *server)
  * the parent forked: so descriptors are closed, and nothing is walked or locked. */
 static void forget_server(struct kino_server *server)
 {
-    for (unsigned i = 0; i < server->socket_count; i++)
-        if (server->sockets[i].fd >= 0)
-            close(server->sockets[i].fd);
+    kn_listeners_forget(server);
     for (unsigned i = 0; i < server->loop_count; i++)
         kn_loop_forget(&server->loops[i]);
+    kn_access_log_forget(atomic_load(&server->access_log));
     kn_signature_drop(server->signature);
-    kn_free(server->sockets);
     kn_free(server->loops);
     kn_free(server);
 }
 
 static void join_threads(struct kino_server *server)
 {
-    if (server->config.dispatch != KINO_DISPATCH_QUEUE)
+    if (server->config.dispatch == KINO_DISPATCH_INLINE)
         return;
     for (unsigned i = 0; i < server->loop_count; i++) {
         if (server->loops[i].driven)
@@ -186,18 +188,11 @@ static void unmake(struct kino_server *server)
     atomic_store(&server->stopping, true);
     kn_server_call_loops(server);
     join_threads(server);
-    kn_listeners_end(server);
-    for (unsigned i = 0; i < server->loop_count; i++) {
-        kn_list_init(&server->loops[i].sockets);
+    if (atomic_load(&server->access_log))
+        kn_access_log_stop(atomic_load(&server->access_log));
+    kn_listeners_unbind(server);
+    for (unsigned i = 0; i < server->loop_count; i++)
         atomic_store(&server->loops[i].reported, 0);
-    }
-    for (unsigned i = 0; i < server->listener_count; i++)
-        server->listeners[i].address = server->listeners[i].asked;
-    kn_list_init(&server->orphans);
-    atomic_store(&server->orphan_count, 0);
-    kn_free(server->sockets);
-    server->sockets = NULL;
-    server->socket_count = 0;
     atomic_store(&server->stopping, false);
 }
 
@@ -218,13 +213,16 @@ int kino_server_start(struct kino_server *server)
     rc = make_loops(server);
     if (rc == 0)
         rc = kn_listeners_bind(server);
-    if (server->config.dispatch == KINO_DISPATCH_QUEUE)
+    if (rc == 0 && atomic_load(&server->access_log))
+        rc = kn_access_log_start(atomic_load(&server->access_log));
+    if (server->config.dispatch != KINO_DISPATCH_INLINE)
         for (unsigned i = 0; rc == 0 && i < server->loop_count; i++)
             rc = start_thread(&server->loops[i]);
     if (rc < 0) {
         unmake(server);
         return rc;
     }
+    kn_listeners_settle(server);
     server->owner = getpid();
     return 0;
 }

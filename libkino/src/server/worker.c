@@ -12,20 +12,27 @@
 
 enum {
     FLUSH_AFTER_NS = 200000, /* an answer waits no longer for others to go with it: then a turn */
-    DEATH_MS = 100,          /* that a thread takes to end, once it could be joined */
+    MOST_OWN = 16,  /* requests from its own lane in a row: then it looks at others' first */
+    DEATH_MS = 100, /* that a thread takes to end, once it could be joined */
 };
 
 /* Who takes requests. Its own thread's, but for what is atomic. */
 struct kino_worker {
     struct kino_server *server;
-    struct kn_loop *loop; /* inline: the one it drives; constant */
+    struct kn_loop *loop;   /* inline: the one it drives; constant */
+    struct kn_lanes *lanes; /* lanes: those of the loop that has the worker's; constant */
+    struct kn_lane *lane;   /* lanes: its own, or NULL; inline: its loop's; constant */
     struct kn_parker parker;
-    _Atomic uint64_t id; /* written on what it takes; a new one after each abort */
-    unsigned next_lane;  /* queue: where to look first */
-    pid_t driver;        /* inline: the thread that drives the loop */
-    pid_t owner;         /* the process */
+    _Atomic uint64_t id;   /* written on what it takes; a new one after each abort */
+    unsigned own_in_a_row; /* requests taken from its own lane since it last looked elsewhere */
+    unsigned next_loop;    /* where to look first, elsewhere */
+    unsigned next_lane;
+    pid_t driver; /* inline: the thread that drives the loop */
+    pid_t owner;  /* the process */
     bool migrates;
-    bool bound; /* inline: the loop is begun, by `driver` */
+    bool polled;  /* not inline: its host waits for the parker's descriptor */
+    bool resting; /* the worker is announced as idle, though it does not sleep */
+    bool bound;   /* inline: the loop is begun, by `driver` */
 };
 
 /* A loop without a driver, marked as driven. NULL: all have one. */
@@ -50,6 +57,53 @@ static void give_up_loop(struct kino_server *server, struct kn_loop *loop)
     pthread_mutex_unlock(&server->mutex);
 }
 
+/* The lanes of the loop that has the fewest workers. Under the mutex. */
+static struct kn_lanes *find_lanes(struct kino_server *server)
+{
+    struct kn_lanes *fewest = &server->loops[0].lanes;
+
+    for (unsigned i = 1; i < server->loop_count; i++)
+        if (server->loops[i].lanes.owners < fewest->owners)
+            fewest = &server->loops[i].lanes;
+    return fewest;
+}
+
+static int claim_lane(struct kino_worker *worker)
+{
+    struct kino_server *server = worker->server;
+    int rc;
+
+    pthread_mutex_lock(&server->mutex);
+    worker->lanes = worker->loop ? &worker->loop->lanes : find_lanes(server);
+    rc = kn_lanes_claim(worker->lanes, &worker->lane);
+    pthread_mutex_unlock(&server->mutex);
+    return rc;
+}
+
+static void give_up_lane(struct kino_worker *worker)
+{
+    if (!worker->lane)
+        return;
+    pthread_mutex_lock(&worker->server->mutex);
+    kn_lanes_give_up(worker->lanes, worker->lane);
+    pthread_mutex_unlock(&worker->server->mutex);
+}
+
+/* By queue a worker has nothing of its own. */
+static int settle(struct kino_worker *worker)
+{
+    const uint64_t dispatch = worker->server->config.dispatch;
+
+    if (dispatch == KINO_DISPATCH_QUEUE)
+        return 0;
+    if (dispatch == KINO_DISPATCH_INLINE) {
+        worker->loop = claim_loop(worker->server);
+        if (!worker->loop)
+            return KINO_BUSY;
+    }
+    return claim_lane(worker);
+}
+
 int kino_worker_create(struct kino_server *server, const struct kino_worker_config *config,
                        struct kino_worker **out)
 {
@@ -64,17 +118,15 @@ int kino_worker_create(struct kino_server *server, const struct kino_worker_conf
     worker = kn_alloc_zeroed(sizeof(*worker));
     if (!worker)
         return -ENOMEM;
-    if (server->config.dispatch == KINO_DISPATCH_INLINE) {
-        worker->loop = claim_loop(server);
-        if (!worker->loop) {
-            kn_free(worker);
-            return KINO_BUSY;
-        }
-    }
     worker->server = server;
+    rc = settle(worker);
+    if (rc < 0) {
+        kn_free(worker);
+        return rc;
+    }
     worker->migrates = given.migrates;
     worker->owner = getpid();
-    kn_parker_init(&worker->parker);
+    kn_parker_init(&worker->parker, worker->lane ? &worker->lane->berth : NULL);
     atomic_init(&worker->id, atomic_fetch_add(&server->next_worker_id, 1));
     atomic_fetch_add(&server->workers, 1);
     *out = worker;
@@ -99,25 +151,45 @@ static int drive(struct kino_worker *worker)
     return 0;
 }
 
-static struct kino_request *pop(struct kino_worker *worker)
+/* From any loop's lanes, beginning with another loop each time, and another lane each time round.
+ */
+static struct kino_request *pop_any(struct kino_worker *worker)
 {
     struct kino_server *server = worker->server;
 
-    if (worker->loop)
-        return kn_lane_pop(&worker->loop->lane);
     for (unsigned i = 0; i < server->loop_count; i++) {
         struct kino_request *request;
 
-        if (++worker->next_lane >= server->loop_count)
-            worker->next_lane = 0;
-        request = kn_lane_pop(&server->loops[worker->next_lane].lane);
+        if (++worker->next_loop >= server->loop_count) {
+            worker->next_loop = 0;
+            worker->next_lane++;
+        }
+        request = kn_lanes_pop(&server->loops[worker->next_loop].lanes, worker->next_lane);
         if (request)
             return request;
     }
     return NULL;
 }
 
-static int take(struct kino_worker *worker, struct kino_request **out)
+static struct kino_request *pop(struct kino_worker *worker)
+{
+    struct kino_request *request;
+
+    if (worker->lane)
+        kn_lane_visit(worker->lane);
+    if (worker->loop)
+        return kn_lane_pop(worker->lane);
+    /* What lies behind a worker that does not come must not wait until all others are idle. */
+    request = worker->lane && worker->own_in_a_row < MOST_OWN ? kn_lane_pop(worker->lane) : NULL;
+    if (request) {
+        worker->own_in_a_row++;
+        return request;
+    }
+    worker->own_in_a_row = 0;
+    return pop_any(worker);
+}
+
+static int take(struct kino_worker *worker, uint64_t now_ns, struct kino_request **out)
 {
     struct kino_request *request = pop(worker);
 
@@ -126,30 +198,9 @@ static int take(struct kino_worker *worker, struct kino_request **out)
     atomic_store_explicit(&request->worker_id,
                           atomic_load_explicit(&worker->id, memory_order_relaxed),
                           memory_order_relaxed);
+    atomic_store_explicit(&request->taken_ns, now_ns, memory_order_relaxed);
     *out = request;
     return KINO_REQUEST;
-}
-
-int kino_worker_try_take(struct kino_worker *worker, struct kino_request **out)
-{
-    int rc;
-
-    if (!worker->loop) {
-        rc = take(worker, out);
-        return rc == KINO_AGAIN && kn_server_drained(worker->server) ? KINO_CLOSED : rc;
-    }
-    rc = drive(worker);
-    if (rc < 0)
-        return rc;
-    if (kn_clock_ns() - worker->loop->now_ns < FLUSH_AFTER_NS) {
-        rc = take(worker, out);
-        if (rc != KINO_AGAIN)
-            return rc;
-    }
-    rc = kn_loop_turn(worker->loop, 0);
-    if (rc < 0 && rc != KINO_CLOSED)
-        return rc;
-    return take(worker, out) == KINO_REQUEST ? KINO_REQUEST : rc == 0 ? KINO_AGAIN : rc;
 }
 
 static bool lanes_empty(struct kino_worker *worker)
@@ -157,11 +208,94 @@ static bool lanes_empty(struct kino_worker *worker)
     struct kino_server *server = worker->server;
 
     if (worker->loop)
-        return kn_lane_empty(&worker->loop->lane);
+        return kn_lane_empty(worker->lane);
     for (unsigned i = 0; i < server->loop_count; i++)
-        if (!kn_lane_empty(&server->loops[i].lane))
+        if (!kn_lanes_empty(&server->loops[i].lanes))
             return false;
     return true;
+}
+
+/* A host that polls has come back. */
+static void get_up(struct kino_worker *worker)
+{
+    if (!worker->resting)
+        return;
+    worker->resting = false;
+    kn_parking_leave(&worker->server->parking, &worker->parker);
+}
+
+/* Announce the worker as idle while its host polls. False: there is something to take, or to hear.
+ */
+static bool rest(struct kino_worker *worker)
+{
+    kn_parking_enter(&worker->server->parking, &worker->parker);
+    worker->resting = true;
+    if (lanes_empty(worker) && !kn_server_drained(worker->server))
+        return true;
+    get_up(worker);
+    return false;
+}
+
+static int take_queued(struct kino_worker *worker, uint64_t now_ns, struct kino_request **out)
+{
+    int rc;
+
+    get_up(worker);
+    if (worker->polled)
+        kn_parker_hush(&worker->parker);
+    do {
+        rc = take(worker, now_ns, out);
+        if (rc == KINO_AGAIN && kn_server_drained(worker->server))
+            rc = KINO_CLOSED;
+    } while (rc == KINO_AGAIN && worker->polled && !rest(worker));
+    return rc;
+}
+
+/* One turn, and what it brought. */
+static int turn_and_take(struct kino_worker *worker, struct kino_request **out)
+{
+    int rc = kn_loop_turn(worker->loop, 0);
+
+    if (rc < 0 && rc != KINO_CLOSED)
+        return rc;
+    if (take(worker, worker->loop->now_ns, out) == KINO_REQUEST)
+        return KINO_REQUEST;
+    return rc == 0 ? KINO_AGAIN : rc;
+}
+
+/* Nothing is there: leave the loop to its host's poll, or go on if something has come. */
+static int rest_inline(struct kino_worker *worker, struct kino_request **out)
+{
+    for (unsigned i = 0; i < KN_LOOP_REST_TRIES; i++) {
+        int rc;
+
+        if (kn_loop_rest(worker->loop))
+            return KINO_AGAIN;
+        rc = turn_and_take(worker, out);
+        if (rc != KINO_AGAIN)
+            return rc;
+    }
+    kn_mailbox_ring(worker->loop->mailbox);
+    return KINO_AGAIN;
+}
+
+int kino_worker_try_take(struct kino_worker *worker, struct kino_request **out)
+{
+    const uint64_t now_ns = kn_clock_ns();
+    int rc;
+
+    if (!worker->loop)
+        return take_queued(worker, now_ns, out);
+    rc = drive(worker);
+    if (rc < 0)
+        return rc;
+    if (now_ns - worker->loop->now_ns < FLUSH_AFTER_NS) {
+        rc = take(worker, now_ns, out);
+        if (rc != KINO_AGAIN)
+            return rc;
+    }
+    rc = turn_and_take(worker, out);
+    return rc == KINO_AGAIN && worker->loop->polled ? rest_inline(worker, out) : rc;
 }
 
 /* Park until a lane has something. */
@@ -186,6 +320,7 @@ static int wait_until(struct kino_worker *worker, uint64_t deadline_ns)
 {
     int rc = worker->loop ? drive(worker) : 0;
 
+    get_up(worker);
     while (rc == 0) {
         if (kn_parker_clear(&worker->parker, KN_PARK_INTERRUPTED)) {
             wake_another(worker);
@@ -257,6 +392,19 @@ int kino_worker_flush(struct kino_worker *worker)
     if (rc == 0)
         rc = kn_loop_turn(worker->loop, 0);
     return rc == KINO_BUSY ? rc : 0;
+}
+
+int kino_worker_fd(struct kino_worker *worker)
+{
+    int rc;
+
+    if (!worker->loop) {
+        rc = kn_parker_fd(&worker->parker);
+        worker->polled |= rc >= 0;
+        return rc;
+    }
+    rc = drive(worker);
+    return rc < 0 ? rc : kn_loop_fd(worker->loop);
 }
 
 int kino_worker_interrupt(struct kino_worker *worker)
@@ -355,6 +503,7 @@ int kino_worker_destroy(struct kino_worker *worker)
     if (!worker)
         return 0;
     if (worker->owner != getpid()) {
+        kn_parker_deinit(&worker->parker);
         kn_free(worker); /* a child's: the server, which it may have destroyed, is its parent's */
         return 0;
     }
@@ -366,9 +515,13 @@ int kino_worker_destroy(struct kino_worker *worker)
             kn_loop_abandon(worker->loop);
         else
             return KINO_BUSY;
-        give_up_loop(server, worker->loop);
     }
+    give_up_lane(worker);
+    if (worker->loop)
+        give_up_loop(server, worker->loop);
+    get_up(worker);
     wake_another(worker);
+    kn_parker_deinit(&worker->parker);
     kn_free(worker);
     atomic_fetch_sub(&server->workers, 1);
     return 0;

@@ -7,7 +7,9 @@ module KinoBench
   # Starts servers beside each other, makes sure that they answer alike, and loads them in turn:
   # A B C A B C …, so that what the machine does meanwhile hits all of them.
   class Benchmark
-    Round = Data.define(:requests_per_second, :cpu_us, :p50_us, :p99_us, :pss_bytes, :errors)
+    # The last two are what one idle connection adds, or nil where there are none.
+    Round = Data.define(:requests_per_second, :cpu_us, :p50_us, :p99_us, :pss_bytes, :errors,
+                        :idle_pss_bytes, :idle_rss_bytes)
 
     def initialize(servers, options)
       @servers = servers
@@ -18,10 +20,12 @@ module KinoBench
 
     # The rounds of each server, by its name.
     def run
+      Descriptors.raise_limit
       Dir.mktmpdir("kino-bench") do |directory|
         with_running(directory) do |running|
           check_alike(running)
           running.each { load(_1, @options.warmup) } if @options.warmup.positive?
+          @before = running.to_h { [_1, memory(_1)] }
           turns = Array.new(@options.rounds) { running.map { round(_1) } }
           running.map(&:name).zip(turns.transpose).to_h
         end
@@ -60,7 +64,22 @@ module KinoBench
       "#{body.bytesize} bytes #{body.byteslice(0, 20).inspect}"
     end
 
+    # Memory is looked at before the load, which has its own.
     def round(server)
+      return measure(server) if @options.idle.zero?
+
+      IdleConnections.hold(server, @options.idle, @options.path) do |idle|
+        added = memory(server).zip(@before[server]).map { |now, before| now - before }
+        result = measure(server, added.map { _1.fdiv(idle.size) })
+        return result if idle.lost.zero?
+
+        raise Failure, "#{server.name} closed #{idle.lost} of #{idle.size} idle connections"
+      end
+    end
+
+    def memory(server) = [server.tree.pss_bytes, server.tree.rss_bytes]
+
+    def measure(server, idle_bytes = [nil, nil])
       before = server.tree.cpu_seconds
       result = load(server, @options.duration)
       cpu = server.tree.cpu_seconds - before
@@ -68,7 +87,8 @@ module KinoBench
 
       Round.new(requests_per_second: result.requests / result.seconds,
                 cpu_us: cpu * 1e6 / result.requests, p50_us: result.p50_us, p99_us: result.p99_us,
-                pss_bytes: server.tree.pss_bytes, errors: result.errors)
+                pss_bytes: server.tree.pss_bytes, errors: result.errors,
+                idle_pss_bytes: idle_bytes[0], idle_rss_bytes: idle_bytes[1])
     end
 
     def load(server, seconds)

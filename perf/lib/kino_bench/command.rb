@@ -12,7 +12,7 @@ module KinoBench
       @arguments = arguments
       @options = Options.new(arguments)
       @out = @options.json == "-" ? $stderr : $stdout
-      @table = ServerTable.new(ruby: -> { ruby })
+      @table = ServerTable.new(ruby: -> { ruby }, idle: @options.idle)
     end
 
     # Whether all went well: every request got a good answer.
@@ -72,7 +72,7 @@ module KinoBench
         ("ruby:    #{Rubies.description(ruby)}" if servers.any?(&:ruby?)),
         "tree:    #{Machine.revision}",
         "load:    wrk #{Wrk.version} with #{o.connections} connections, #{o.threads} thread(s); " \
-        "GET #{o.path}, pipelined by #{o.pipeline}",
+        "GET #{o.path}, pipelined by #{o.pipeline}#{", beside #{o.idle} idle ones" if o.idle > 0}",
         "rounds:  #{o.rounds} of #{o.duration} s in turn, after #{o.warmup} s each to warm up",
         "Medians, and their ratio to the first server's. PSS splits pages that these servers share."
       ].compact

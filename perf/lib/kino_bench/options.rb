@@ -7,7 +7,7 @@ module KinoBench
   class Options
     DEFAULT_SERVERS = %w[kino-uring-inline kino-uring-queue kino puma].freeze
 
-    attr_reader :rounds, :duration, :warmup, :connections, :threads, :pipeline, :path,
+    attr_reader :rounds, :duration, :warmup, :connections, :threads, :pipeline, :path, :idle,
                 :server_cores, :wrk_cores, :ruby, :json
 
     def initialize(arguments)
@@ -16,6 +16,7 @@ module KinoBench
       @warmup = 2
       @connections = 64
       @threads = @pipeline = 1
+      @idle = 0
       @path = "/plaintext"
       rest = parser.parse(arguments)
       raise Failure, "unexpected argument #{rest.first.inspect}" if rest.any?
@@ -42,6 +43,9 @@ module KinoBench
       name, = positive.find { |_, value| value < 1 }
       raise Failure, "--#{name} must be at least 1" if name
       raise Failure, "--warmup must not be negative" if warmup.negative?
+      raise Failure, "--idle must not be negative" if idle.negative?
+
+      Descriptors.check("--connections and --idle together", connections + idle)
       raise Failure, "--connections must not be fewer than --threads" if connections < threads
       raise Failure, "--path must begin with /" unless path.start_with?("/")
 
@@ -65,7 +69,8 @@ module KinoBench
       @parser ||= OptionParser.new do |o|
         o.banner = "Usage: perf/kino-bench [options]\n" \
                    "Measures HTTP servers beside each other with wrk, in interleaved rounds."
-        o.on("--server NAME", "a known server, or 'name=command with %{port}'; repeatable",
+        o.on("--server NAME", "a known server, or 'name=command with %{port}'; repeatable;",
+             "%{directory} in it becomes one that holds 64k.bin",
              "(default #{DEFAULT_SERVERS.join(', ')})") { @servers << _1 }
         o.on("--list", "list the known servers and how to install what is missing") { @list = true }
         o.on("--install", "build or install what is missing, then measure") { @install = true }
@@ -83,7 +88,9 @@ module KinoBench
       o.on("--connections N", Integer, "keep-alive connections (default 64)") { @connections = _1 }
       o.on("--threads N", Integer, "threads of wrk (default 1)") { @threads = _1 }
       o.on("--pipeline N", Integer, "requests sent at once (default 1)") { @pipeline = _1 }
-      o.on("--path PATH", "what to ask for (default /plaintext)") { @path = _1 }
+      o.on("--path PATH", "what to ask for (default /plaintext); of static and nginx-static",
+           "/64k.bin") { @path = _1 }
+      o.on("--idle N", Integer, "idle connections held beside (default 0)") { @idle = _1 }
       o.on("--pin CORES:CORES", /\A([\d,-]+):([\d,-]+)\z/,
            "cores of the servers and of wrk, as taskset -c takes them") do |_, server, wrk|
         @server_cores = server

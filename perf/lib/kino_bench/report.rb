@@ -12,7 +12,9 @@ module KinoBench
       Column.new(key: :cpu_us, title: "CPU us/req", scale: 1, digits: 2),
       Column.new(key: :p50_us, title: "p50 ms", scale: 1e-3, digits: 2),
       Column.new(key: :p99_us, title: "p99 ms", scale: 1e-3, digits: 2),
-      Column.new(key: :pss_bytes, title: "PSS MB", scale: 1e-6, digits: 1)
+      Column.new(key: :pss_bytes, title: "PSS MB", scale: 1e-6, digits: 1),
+      Column.new(key: :idle_pss_bytes, title: "PSS B/idle", scale: 1, digits: 0),
+      Column.new(key: :idle_rss_bytes, title: "RSS B/idle", scale: 1, digits: 0)
     ].freeze
 
     def self.median(values)

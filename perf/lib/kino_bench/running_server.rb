@@ -22,7 +22,8 @@ module KinoBench
       command = ["taskset", "-c", cores, *command] if cores
       program, *arguments = command
       @pid = Process.spawn(server.environment, [program, program], *arguments,
-                           pgroup: true, in: File::NULL, out: @log, err: %i[child out])
+                           pgroup: true, rlimit_nofile: Descriptors.most,
+                           in: File::NULL, out: @log, err: %i[child out])
       @reaper = Process.detach(@pid)
     rescue Errno::ENOENT, Errno::EACCES => e
       raise Failure, "#{name} does not start: #{e.message}"

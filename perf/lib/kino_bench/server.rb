@@ -1,14 +1,30 @@
 # frozen_string_literal: true
 
+require "fileutils"
 require "open3"
 require "shellwords"
 
 module KinoBench
+  # The file that servers of files are asked for, in a directory where nothing else is.
+  module StaticFile
+    NAME = "64k.bin"
+    BYTES = 64 * 1024
+
+    # Returns the directory, which is made in another.
+    def self.write(directory)
+      File.join(directory, "files").tap do |files|
+        FileUtils.mkdir_p(files)
+        File.binwrite(File.join(files, NAME), Random.new(BYTES).bytes(BYTES))
+      end
+    end
+  end
+
   # How to start one server: here any command, below the kinds that kino-bench knows.
   class Server
     attr_reader :name
 
-    # arguments: where one holds %{port}, the port takes its place.
+    # arguments: where one holds %{port}, the port takes its place; where one holds %{directory},
+    # that of StaticFile.
     def initialize(name, arguments)
       @name = name
       @arguments = arguments
@@ -16,7 +32,7 @@ module KinoBench
 
     # directory: the server's own, for what must be written before it starts.
     def command(port, directory)
-      [*program(port, directory), *@arguments.map { _1.gsub("%{port}", port.to_s) }]
+      [*program(port, directory), *@arguments.map { fill(_1, port, directory) }]
     end
 
     def environment = {}
@@ -33,6 +49,10 @@ module KinoBench
     private
 
     def program(_port, _directory) = []
+
+    def fill(argument, port, directory)
+      argument.gsub("%{port}", port.to_s).gsub("%{directory}") { StaticFile.write(directory) }
+    end
 
     def run(*command, **options)
       output, status = Open3.capture2e(*command, **options)
@@ -67,10 +87,25 @@ module KinoBench
     def executable = Dir[File.join(BUILD, "**", @program)].find { File.file?(_1) }
   end
 
-  # Debian's nginx with one worker, answering from its configuration.
+  # Debian's nginx with one worker, answering from its configuration or from a file.
   class NginxServer < Server
-    def initialize(name)
+    TEXT = 'location = /plaintext { return 200 "Hello World"; }'
+    FILE = <<~NGINX
+      location = /#{StaticFile::NAME} {
+        root %{directory};
+        sendfile on;
+        tcp_nopush on;
+        open_file_cache max=100;
+        open_file_cache_valid 60s;
+      }
+    NGINX
+    CONNECTIONS = 4096
+
+    # location: what it answers. idle: how many connections it must hold beside those in use.
+    def initialize(name, location, idle:)
       super(name, [])
+      @location = location
+      @connections = CONNECTIONS + idle
     end
 
     def remedy
@@ -90,14 +125,18 @@ module KinoBench
       [executable, "-p", directory, "-c", file]
     end
 
+    # Who started it: root's nginx would go over to a user who may not read the file.
+    def user = Process.uid.zero? ? "user root;" : ""
+
     def configuration(port, directory)
       temporary = %w[client_body proxy fastcgi uwsgi scgi].map { "#{_1}_temp_path #{directory};" }
       <<~NGINX
         daemon off;
+        #{user}
         worker_processes 1;
         pid #{directory}/nginx.pid;
         error_log stderr crit;
-        events { worker_connections 4096; }
+        events { worker_connections #{@connections}; }
         http {
           access_log off;
           keepalive_requests 1000000000;
@@ -105,7 +144,7 @@ module KinoBench
           #{temporary.join(' ')}
           server {
             listen 127.0.0.1:#{port};
-            location = /plaintext { return 200 "Hello World"; }
+            #{fill(@location, port, directory)}
             location / { return 404; }
           }
         }

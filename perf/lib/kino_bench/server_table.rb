@@ -6,13 +6,17 @@ module KinoBench
   # The servers that are known by name. Ruby servers have two workers each; a Puma worker has five
   # threads.
   class ServerTable
-    # ruby: called for the path of the Ruby, and only when a Ruby server is used.
-    def initialize(ruby:)
+    # ruby: called for the path of the Ruby, and only when a Ruby server is used. idle: connections
+    # that a server must hold beside those in use, where it has to be told.
+    def initialize(ruby:, idle: 0)
       @servers = [
         ExampleServer.new("hello", "hello", %w[%{port} 1]),
         ExampleServer.new("workers-inline", "workers", %w[%{port} 1 inline]),
+        ExampleServer.new("workers-lanes", "workers", %w[%{port} 1 lanes]),
         ExampleServer.new("workers-queue", "workers", %w[%{port} 1 queue]),
-        NginxServer.new("nginx"),
+        ExampleServer.new("static", "static", %w[%{port} %{directory}]),
+        NginxServer.new("nginx", NginxServer::TEXT, idle:),
+        NginxServer.new("nginx-static", NginxServer::FILE, idle:),
         checkout("kino-uring-inline", %w[-m ractor --dispatch inline], ruby),
         checkout("kino-uring-queue", %w[-m ractor --dispatch queue], ruby),
         checkout("kino-uring-threaded", %w[-m threaded], ruby),

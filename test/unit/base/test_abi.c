@@ -73,7 +73,7 @@ Test(abi, zeroes_what_a_shorter_struct_does_not_have)
 
 Test(abi, refuses_a_size_that_cannot_be)
 {
-    static const uint64_t sizes[] = {0, 1, sizeof(uint64_t) - 1, 4097, UINT32_MAX, UINT64_MAX};
+    static const uint64_t sizes[] = {0, 1, sizeof(uint64_t) - 1, 12, 4097, UINT32_MAX, UINT64_MAX};
 
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         const struct known in = {.size = sizes[i]};
@@ -81,5 +81,38 @@ Test(abi, refuses_a_size_that_cannot_be)
 
         read_into_garbage(&in, &rc);
         cr_assert_eq(rc, KINO_INVALID, "%lu", (unsigned long)sizes[i]);
+    }
+}
+
+Test(abi, fills_as_much_as_the_caller_has)
+{
+    const struct known in = {sizeof(in), 1, 2};
+    struct longer longer;
+    struct known out;
+
+    memset(&longer, 0x5a, sizeof(longer));
+    longer.known.size = sizeof(longer);
+    cr_assert_eq(kn_abi_write(&longer, &in, sizeof(in)), 0);
+    cr_assert_arr_eq(&longer, &in, sizeof(in));
+    cr_assert_eq(longer.third, 0, "what the library does not know");
+    cr_assert_eq(longer.fourth, 0);
+    out = (struct known){2 * sizeof(uint64_t), 11, 12};
+    cr_assert_eq(kn_abi_write(&out, &in, sizeof(in)), 0);
+    cr_assert_eq(out.size, 2 * sizeof(uint64_t));
+    cr_assert_eq(out.first, 1);
+    cr_assert_eq(out.second, 12, "behind the caller's end");
+}
+
+Test(abi, fills_nothing_of_a_size_that_cannot_be)
+{
+    static const uint64_t sizes[] = {0, 1, sizeof(uint64_t) - 1, 12, 4097, UINT32_MAX, UINT64_MAX};
+    const struct known in = {sizeof(in), 1, 2};
+
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        struct known out = {sizes[i], 11, 12};
+
+        cr_assert_eq(kn_abi_write(&out, &in, sizeof(in)), KINO_INVALID);
+        cr_assert_eq(out.size, sizes[i]);
+        cr_assert_eq(out.first, 11);
     }
 }

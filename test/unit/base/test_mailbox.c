@@ -90,6 +90,21 @@ Test(mailbox, delivers_oldest_first_and_only_once)
     kn_mailbox_drop(driver.mailbox);
 }
 
+Test(mailbox, is_empty_until_there_is_mail_and_after_it_is_delivered)
+{
+    struct driver driver = open_driver();
+    struct letter letter = letter_of(0, 0);
+
+    cr_assert(kn_mailbox_empty(driver.mailbox));
+    kn_mailbox_call(driver.mailbox);
+    cr_assert(kn_mailbox_empty(driver.mailbox), "a call is no mail");
+    cr_assert(kn_mailbox_post(driver.mailbox, &letter.mail));
+    cr_assert_not(kn_mailbox_empty(driver.mailbox));
+    kn_mailbox_deliver(driver.mailbox, &driver);
+    cr_assert(kn_mailbox_empty(driver.mailbox));
+    kn_mailbox_drop(driver.mailbox);
+}
+
 Test(mailbox, mail_may_be_posted_anew_while_it_is_delivered)
 {
     struct driver driver = open_driver();

@@ -33,7 +33,7 @@ Test(park, wakes_the_last_to_sleep_first_and_no_more_than_asked)
 
     kn_parking_init(&parking);
     for (int i = 0; i < 3; i++) {
-        kn_parker_init(&parkers[i]);
+        kn_parker_init(&parkers[i], NULL);
         kn_parking_enter(&parking, &parkers[i]);
     }
     kn_parking_wake(&parking, 0);
@@ -57,8 +57,8 @@ Test(park, who_left_is_not_woken)
     struct kn_parker leaves;
 
     kn_parking_init(&parking);
-    kn_parker_init(&stays);
-    kn_parker_init(&leaves);
+    kn_parker_init(&stays, NULL);
+    kn_parker_init(&leaves, NULL);
     kn_parking_enter(&parking, &stays);
     kn_parking_enter(&parking, &leaves);
     kn_parking_leave(&parking, &leaves);
@@ -75,7 +75,7 @@ Test(park, leaving_takes_back_a_wake_that_came_meanwhile_but_no_interrupt)
     struct kn_parker parker;
 
     kn_parking_init(&parking);
-    kn_parker_init(&parker);
+    kn_parker_init(&parker, NULL);
     kn_parking_enter(&parking, &parker);
     kn_parking_wake(&parking, 1);
     kn_parker_interrupt(&parker);
@@ -90,7 +90,7 @@ Test(park, an_interrupt_is_sticky_and_several_are_one)
 {
     struct kn_parker parker;
 
-    kn_parker_init(&parker);
+    kn_parker_init(&parker, NULL);
     for (int i = 0; i < 3; i++)
         kn_parker_interrupt(&parker);
     cr_assert_eq(bits_of(&parker), KN_PARK_INTERRUPTED);
@@ -104,9 +104,75 @@ Test(park, a_wait_ends_at_its_deadline_and_not_before)
     struct kn_parker parker;
     const uint64_t deadline = in_ms(30);
 
-    kn_parker_init(&parker);
+    kn_parker_init(&parker, NULL);
     cr_assert_eq(kn_parker_wait(&parker, deadline), 0);
     cr_assert_geq(kn_clock_ns(), deadline);
+}
+
+/* A sleeper at a place of its own. */
+struct berthed {
+    struct kn_berth berth;
+    struct kn_parker parker;
+};
+
+static void lie_down(struct kn_parking *parking, struct berthed *berthed)
+{
+    kn_berth_init(&berthed->berth);
+    kn_parker_init(&berthed->parker, &berthed->berth);
+    cr_assert_eq(atomic_load(&berthed->berth.asleep), 0);
+    kn_parking_enter(parking, &berthed->parker);
+}
+
+Test(park, a_berth_tells_that_one_sleeps_there_and_who_fell_asleep_last)
+{
+    struct kn_parking parking;
+    struct berthed first;
+    struct berthed second;
+
+    kn_parking_init(&parking);
+    lie_down(&parking, &first);
+    lie_down(&parking, &second);
+    cr_assert_gt(atomic_load(&first.berth.asleep), 0);
+    cr_assert_gt(atomic_load(&second.berth.asleep), atomic_load(&first.berth.asleep));
+    kn_parking_wake(&parking, 1);
+    cr_assert_eq(atomic_load(&second.berth.asleep), 0, "woken");
+    kn_parking_leave(&parking, &first.parker);
+    cr_assert_eq(atomic_load(&first.berth.asleep), 0, "left");
+    kn_parking_leave(&parking, &second.parker);
+    kn_parking_deinit(&parking);
+}
+
+Test(park, wakes_who_sleeps_at_the_berths_and_others_each_once)
+{
+    struct kn_parking parking;
+    struct berthed sleepers[5];
+    struct berthed awake;
+    struct kn_list berths;
+
+    kn_parking_init(&parking);
+    kn_list_init(&berths);
+    kn_berth_init(&awake.berth);
+    for (int i = 0; i < 5; i++)
+        lie_down(&parking, &sleepers[i]);
+    kn_list_append(&berths, &sleepers[1].berth.wake);
+    kn_list_append(&berths, &awake.berth.wake);
+    kn_list_append(&berths, &sleepers[4].berth.wake);
+    cr_assert_eq(kn_parking_wake_at(&parking, &berths, 1), 2, "so many sleep on");
+    cr_assert(kn_list_empty(&berths));
+    cr_assert(kn_list_empty(&awake.berth.wake));
+    for (int i = 0; i < 5; i++) {
+        const bool woken = i == 1 || i == 3 || i == 4;
+
+        cr_assert_eq(atomic_load(&sleepers[i].parker.bits), woken ? KN_PARK_WOKEN : 0, "%d", i);
+    }
+    kn_list_append(&berths, &sleepers[4].berth.wake);
+    cr_assert_eq(kn_parking_wake_at(&parking, &berths, 0), 2, "nobody sleeps there any more");
+    for (int i = 0; i < 5; i++)
+        kn_parking_leave(&parking, &sleepers[i].parker);
+    kn_list_append(&berths, &sleepers[0].berth.wake);
+    cr_assert_eq(kn_parking_wake_at(&parking, &berths, 9), 0);
+    cr_assert(kn_list_empty(&berths), "emptied though nobody sleeps at all");
+    kn_parking_deinit(&parking);
 }
 
 /* Pieces of work, published by the test, done by sleepers: no wake may be lost. */
@@ -133,7 +199,7 @@ static void *work(void *context)
     struct shop *shop = context;
     struct kn_parker parker;
 
-    kn_parker_init(&parker);
+    kn_parker_init(&parker, NULL);
     while (!atomic_load(&shop->closed)) {
         if (take_piece(shop))
             continue;
@@ -198,7 +264,7 @@ Test(park, no_interrupt_is_lost)
     static struct waiter waiter;
     pthread_t thread;
 
-    kn_parker_init(&waiter.parker);
+    kn_parker_init(&waiter.parker, NULL);
     cr_assert_eq(pthread_create(&thread, NULL, be_interrupted, &waiter), 0);
     for (int i = 0; i < ROUNDS; i++) {
         kn_parker_interrupt(&waiter.parker);

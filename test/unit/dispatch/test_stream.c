@@ -21,6 +21,13 @@ struct desk {
     bool released;
 };
 
+static int take_stream(struct kino_request *request, struct kn_chain *out)
+{
+    unsigned interims;
+
+    return kn_exchange_take_stream(request, out, &interims);
+}
+
 static void deliver(struct kn_mail *mail, void *context)
 {
     struct kino_request *request = kn_container_of(mail, struct kino_request, mail);
@@ -132,16 +139,16 @@ Test(stream, a_stream_is_told_piece_by_piece)
 
     cr_assert_eq(begin(desk.request, 0), 0);
     cr_assert_eq(told(&desk), KN_FACT_ANSWERED | KN_FACT_STREAM);
-    cr_assert_eq(kn_exchange_take_stream(desk.request, &out), KN_STREAM_GOES_ON);
+    cr_assert_eq(take_stream(desk.request, &out), KN_STREAM_GOES_ON);
     cr_assert_gt(kn_chain_len(&out), 0);
     kn_chain_reset(&out, 0);
     cr_assert_eq(write_flagged(desk.request, "hello", 0), 0);
     cr_assert_eq(told(&desk), KN_FACT_STREAM);
-    cr_assert_eq(kn_exchange_take_stream(desk.request, &out), KN_STREAM_GOES_ON);
+    cr_assert_eq(take_stream(desk.request, &out), KN_STREAM_GOES_ON);
     cr_assert_eq(kn_chain_len(&out), strlen("5\r\nhello\r\n"));
     cr_assert_eq(kino_request_finish(desk.request, NULL, 0), 0);
     cr_assert_eq(told(&desk), KN_FACT_STREAM);
-    cr_assert_eq(kn_exchange_take_stream(desk.request, &out), KN_STREAM_FINISHED);
+    cr_assert_eq(take_stream(desk.request, &out), KN_STREAM_FINISHED);
     kn_chain_reset(&out, 0);
     close_desk(&desk);
     cr_assert_eq(desk.facts, 0);
@@ -198,7 +205,7 @@ Test(stream, a_full_stream_takes_no_more_until_it_is_taken)
     cr_assert_eq(lent, KN_STREAM_MOST / 5000 + 1);
     cr_assert_not(kino_request_state(desk.request) & KINO_STATE_WRITABLE);
     cr_assert_eq(atomic_load(&done), 0, "of the refused one, too: it is still the caller's");
-    cr_assert_eq(kn_exchange_take_stream(desk.request, &out), KN_STREAM_GOES_ON);
+    cr_assert_eq(take_stream(desk.request, &out), KN_STREAM_GOES_ON);
     cr_assert(kino_request_state(desk.request) & KINO_STATE_WRITABLE);
     cr_assert_eq(lend(desk.request, &done), 0);
     kn_chain_reset(&out, 0);
@@ -283,7 +290,7 @@ Test(stream, interim_answers_are_bounded)
     while ((rc = interim(desk.request)) == 0)
         cr_assert_lt(kn_chain_len(&desk.request->stream), 2 * KN_STREAM_MOST);
     cr_assert_eq(rc, KINO_AGAIN);
-    cr_assert_eq(kn_exchange_take_stream(desk.request, &out), KN_STREAM_GOES_ON);
+    cr_assert_eq(take_stream(desk.request, &out), KN_STREAM_GOES_ON);
     cr_assert_eq(interim(desk.request), 0);
     cr_assert_eq(begin(desk.request, 0), 0);
     cr_assert_eq(interim(desk.request), KINO_ANSWERED);
@@ -383,7 +390,7 @@ Test(stream, the_first_read_asks_for_a_body_that_is_held_back)
     for (int i = 0; i < 2; i++)
         cr_assert_eq(kino_request_body(desk.request, &piece), KINO_AGAIN);
     cr_assert_eq(told(&desk), KN_FACT_STREAM);
-    cr_assert_eq(kn_exchange_take_stream(desk.request, &out), KN_STREAM_GOES_ON);
+    cr_assert_eq(take_stream(desk.request, &out), KN_STREAM_GOES_ON);
     cr_assert_eq(kn_chain_len(&out), strlen("HTTP/1.1 100 Continue\r\n\r\n"), "once");
     kn_chain_reset(&out, 0);
     close_desk(&desk);
@@ -456,7 +463,7 @@ Test(stream, a_writer_and_a_reader_and_the_loop_go_on_side_by_side)
     cr_assert_eq(pthread_create(&reader, NULL, read_rounds, desk.request), 0);
     while (end == KN_STREAM_GOES_ON || brought < ROUNDS) {
         told(&desk);
-        end = kn_exchange_take_stream(desk.request, &out);
+        end = take_stream(desk.request, &out);
         kn_chain_reset(&out, SIZE_MAX);
         if (brought < ROUNDS && !kn_exchange_is_full(desk.request)) {
             bring(&desk, "12345");

@@ -224,6 +224,9 @@ Test(http1, a_method_is_unknown_or_none)
         {RAW("ANNOUNCE / HTTP/1.1\r\n"), "501\n"},
         {RAW("GET_PARAMETER / HTTP/1.1\r\n"), "501\n"},
         {RAW("FLUSH / HTTP/1.1\r\n"), "501\n"},
+        {RAW("GET_ / HTTP/1.1\r\n"), "400\n"},
+        {RAW("SET_PARAMETE / HTTP/1.1\r\n"), "400\n"},
+        {RAW("GET_PARAMETERS / HTTP/1.1\r\n"), "501\n"},
         {RAW("get / HTTP/1.1\r\n"), "400\n"},
         {RAW("GEt / HTTP/1.1\r\n"), "400\n"},
         {RAW("G\0T / HTTP/1.1\r\n"), "400\n"},
@@ -804,6 +807,8 @@ Test(http1, bounds_can_be_off)
 
     expect(&none, RAW(GET "a: b\r\n\r\n" CODED "1\r\nx\r\n0\r\n\r\nPUMA /"),
            GOT POSTED ": x\n501\n");
+    expect(&none, RAW(POST "Content-Length: 18446744073709551614\r\n\r\nx"), "head\n");
+    expect(&none, RAW(POST "Content-Length: 18446744073709551615\r\n\r\nx"), "413\n");
 }
 
 /* SPEC.md 1.2 */

@@ -11,8 +11,26 @@
 
 #include "support/test.h"
 
+/* NULL: nothing is set. */
+static void set_without(const char *text)
+{
+    if (text)
+        setenv("KINO_IO_WITHOUT", text, 1);
+    else
+        unsetenv("KINO_IO_WITHOUT");
+}
+
+/* What these tests themselves are run with, to be put back. */
+static char *own_without(void)
+{
+    const char *text = getenv("KINO_IO_WITHOUT");
+
+    return text ? strdup(text) : NULL;
+}
+
 Test(probe, features_are_switched_off_by_name)
 {
+    char *own = own_without();
     static const struct {
         const char *text;
         uint64_t disabled;
@@ -33,11 +51,13 @@ Test(probe, features_are_switched_off_by_name)
     };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        setenv("KINO_IO_WITHOUT", cases[i].text, 1);
+        set_without(cases[i].text);
         cr_assert_eq(kn_probe_disabled(), cases[i].disabled, "%s", cases[i].text);
     }
-    unsetenv("KINO_IO_WITHOUT");
+    set_without(NULL);
     cr_assert_eq(kn_probe_disabled(), 0);
+    set_without(own);
+    free(own);
 }
 
 /* Machines differ; the answer must fit this one. */
@@ -67,11 +87,12 @@ Test(probe, what_setup_answers_is_explained_by_its_cause)
 static struct kino_probe_result probe(const char *without)
 {
     struct kino_probe_result result = {.size = sizeof(result)};
+    char *own = own_without();
 
-    if (without)
-        setenv("KINO_IO_WITHOUT", without, 1);
+    set_without(without);
     cr_assert_eq(kino_probe(&result), 0);
-    unsetenv("KINO_IO_WITHOUT");
+    set_without(own);
+    free(own);
     if (result.error)
         cr_skip_test("%s", kino_strerror((int)result.error));
     return result;

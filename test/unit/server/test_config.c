@@ -17,7 +17,7 @@ static const struct {
     uint64_t largest; /* KINO_OFF: no end */
 } settings[] = {
 #define SETTING(field, ...) {#field, offsetof(struct kino_config, field), __VA_ARGS__}
-    SETTING(dispatch, KINO_DISPATCH_QUEUE, KINO_DISPATCH_QUEUE, KINO_DISPATCH_INLINE),
+    SETTING(dispatch, KINO_DISPATCH_QUEUE, KINO_DISPATCH_QUEUE, KINO_DISPATCH_LANES),
     SETTING(loops, 1, 1, 1024),
     SETTING(queue_depth, 1024, 1, 1 << 20),
     SETTING(queue_timeout_ms, 5000, 1, KINO_OFF),
@@ -25,11 +25,18 @@ static const struct {
     SETTING(head_timeout_ms, 15000, 1, KINO_OFF),
     SETTING(body_timeout_ms, 30000, 1, KINO_OFF),
     SETTING(write_timeout_ms, 60000, 1, KINO_OFF),
+    SETTING(request_timeout_ms, KINO_OFF, 1, KINO_OFF),
+    SETTING(min_body_rate_bytes, 500, 1, KINO_OFF),
+    SETTING(min_write_rate_bytes, 500, 1, KINO_OFF),
+    SETTING(rate_grace_ms, 5000, 1, KINO_OFF),
     SETTING(max_head_bytes, 65536, 64, KINO_OFF),
     SETTING(max_fields, 128, 1, KINO_OFF),
     SETTING(max_field_bytes, 16384, 16, KINO_OFF),
     SETTING(max_target_bytes, 8192, 1, KINO_OFF),
     SETTING(max_body_bytes, 52428800, 1, KINO_OFF),
+    SETTING(max_whole_body_bytes, 65536, 1, KINO_OFF),
+    SETTING(max_chunk_line_bytes, 1024, 16, KINO_OFF),
+    SETTING(max_trailer_bytes, 1024, 16, KINO_OFF),
     SETTING(max_pipelined, 16, 1, 1024),
 #undef SETTING
 };
@@ -168,4 +175,30 @@ Test(config, a_server_takes_structs_of_other_versions)
     cr_assert_eq(create(&shorter), KINO_INVALID);
     shorter.size = 0;
     cr_assert_eq(create(&shorter), KINO_INVALID);
+}
+
+Test(config, a_server_field_is_one_that_can_be_sent)
+{
+    char long_one[246];
+    const struct {
+        struct kino_slice value;
+        int result;
+    } rows[] = {
+        {{NULL, 0}, 0},
+        {{"", 0}, 0},
+        {{"a/1.0 (b)", 9}, 0},
+        {{"a\r\nb: c", 8}, KINO_INVALID},
+        {{"a\nb", 3}, KINO_INVALID},
+        {{"a\0b", 3}, KINO_INVALID},
+        {{long_one, 245}, 0},
+        {{long_one, 246}, KINO_INVALID},
+        {{"a\x7f", 2}, KINO_INVALID},
+    };
+
+    memset(long_one, 'x', sizeof(long_one));
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const struct kino_config config = {.size = sizeof(config), .server_field = rows[i].value};
+
+        cr_assert_eq(create(&config), rows[i].result, "row %zu", i);
+    }
 }

@@ -119,6 +119,14 @@ static void set_fields(struct ext_env *env, VALUE hash, const struct kino_head *
     }
 }
 
+/* A unix socket has no addresses, but Rack asks for some: whoever uses it is on this machine. */
+static struct kino_slice address_of(struct kino_slice address)
+{
+    static const char loopback[] = "127.0.0.1";
+
+    return address.data ? address : (struct kino_slice){loopback, sizeof(loopback) - 1};
+}
+
 /* Where there is a Host, its name and port; else the socket's. */
 static void set_server(struct ext_env *env, VALUE hash, const struct kino_head *head)
 {
@@ -137,9 +145,10 @@ static void set_server(struct ext_env *env, VALUE hash, const struct kino_head *
         }
         rb_hash_aset(hash, key_server_name, value_of(env, name));
     } else {
-        VALUE address = value_of(env, head->local_address);
+        const struct kino_slice local = address_of(head->local_address);
+        VALUE address = value_of(env, local);
 
-        if (memchr(head->local_address.data, ':', head->local_address.len))
+        if (memchr(local.data, ':', local.len))
             address = rb_obj_freeze(rb_sprintf("[%" PRIsVALUE "]", address));
         rb_hash_aset(hash, key_server_name, address);
         port = value_of(env, format_port(head->local_port, &number));
@@ -156,7 +165,7 @@ static struct kino_slice varying_text(const struct kino_head *head, enum ext_var
     case EXT_PATH:
         return head->path;
     case EXT_ADDRESS:
-        return head->peer_address;
+        return address_of(head->peer_address);
     default:
         return format_port(head->peer_port, number);
     }

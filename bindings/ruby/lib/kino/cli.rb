@@ -57,7 +57,9 @@ module Kino
         o.on("-m", "--mode MODE", %i[auto ractor threaded], "auto, ractor or threaded") do |mode|
           set(:mode, mode)
         end
-        o.on("--dispatch WAY", %i[queue inline], "queue (default) or inline") { set(:dispatch, _1) }
+        o.on("--dispatch WAY", Options::DISPATCHES.keys, "queue (default), lanes or inline") do |way|
+          set(:dispatch, way)
+        end
         o.on("-v", "--version", "print the version") { finish("kino #{VERSION} (#{RUBY_DESCRIPTION})") }
         o.on("-h", "--help", "print this") { finish(o.help) }
       end

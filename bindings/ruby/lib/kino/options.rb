@@ -11,6 +11,8 @@ module Kino
     # A setting's kind, its default, and whether nil and false mean none.
     Setting = Data.define(:kind, :default, :off)
 
+    # The numbers of `enum kino_dispatch`.
+    DISPATCHES = { queue: 1, lanes: 3, inline: 2 }.freeze
     # How many workers a loop feeds.
     WORKERS_PER_LOOP = 4
 
@@ -31,7 +33,7 @@ module Kino
       workers: Setting.new(count, nil, false),
       threads: Setting.new(count, nil, false),
       mode: Setting.new(one_of[:auto, :ractor, :threaded], :auto, false),
-      dispatch: Setting.new(one_of[:queue, :inline], :queue, false),
+      dispatch: Setting.new(one_of[*DISPATCHES.keys], :queue, false),
       loops: Setting.new(count, nil, false),
       queue_depth: Setting.new(count, 1024, false),
       queue_timeout: Setting.new(seconds, 5.0, true),
@@ -67,7 +69,7 @@ module Kino
     # @return [Hash{Symbol => Integer, nil}] for Native::Server; nil is off
     def native
       settings = {
-        dispatch: inline? ? 2 : 1, loops:, queue_depth:, max_body_bytes: max_body_size,
+        dispatch: DISPATCHES.fetch(dispatch), loops:, queue_depth:, max_body_bytes: max_body_size,
         queue_timeout_ms: queue_timeout && (queue_timeout * 1000).ceil
       }
       settings[:max_connections] = max_connections unless max_connections == :default
@@ -81,7 +83,7 @@ module Kino
       @workers ||= Kino.available_parallelism
       @threads ||= mode == :ractor ? 1 : 3
       takers = workers * threads
-      raise ArgumentError, "loops is for dispatch :queue; inline, each thread has one" if inline? && loops
+      raise ArgumentError, "loops is for :queue and :lanes; inline, each thread has one" if inline? && loops
 
       @loops ||= inline? ? takers : takers.ceildiv(WORKERS_PER_LOOP)
     end

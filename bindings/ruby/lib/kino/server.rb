@@ -13,7 +13,7 @@ module Kino
 
     # @return [:ractor, :threaded] how the app is served
     attr_reader :mode
-    # @return [:queue, :inline]
+    # @return [:queue, :lanes, :inline]
     def dispatch = @options.dispatch
     # @return [Integer] Ractors, or groups of threads
     def workers = @options.workers
@@ -32,10 +32,10 @@ module Kino
     # @param threads [Integer] of each worker; by default 1 in mode :ractor, 3 in :threaded
     # @param mode [:auto, :ractor, :threaded] :auto is :ractor on Ruby 4.0 and newer where the app can
     #   be shared, else :threaded, and says why
-    # @param dispatch [:queue, :inline] :inline has the least overhead, but a handler that waits holds
-    #   up the other clients of its thread
-    # @param loops [Integer] threads of the server's own, for dispatch :queue; by default one for
-    #   every four workers
+    # @param dispatch [:queue, :lanes, :inline] :lanes gives each worker a queue of its own; :inline
+    #   has the least overhead, but a handler that waits holds up the other clients of its thread
+    # @param loops [Integer] threads of the server's own, for dispatch :queue and :lanes; by default
+    #   one for every four workers
     # @param queue_depth [Integer] requests that wait for a worker
     # @param queue_timeout [Numeric, nil] seconds; full for that long: 503
     # @param shutdown_timeout [Numeric, nil] seconds that a shutdown waits for requests to finish

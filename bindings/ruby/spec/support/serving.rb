@@ -7,7 +7,9 @@ require "tempfile"
 # Servers for examples: in this process, or as the command `kino`.
 module Serving
   # Each way to serve an app.
-  WAYS = %i[ractor threaded].product(%i[queue inline]).map { |mode, dispatch| { mode:, dispatch: } }
+  WAYS = %i[ractor threaded].product(%i[queue lanes inline]).map do |mode, dispatch|
+    { mode:, dispatch: }
+  end.freeze
 
   # Starts a server for an app and shuts it down after the block.
   def serve(app, **options)
