@@ -280,10 +280,15 @@ static int make_server(struct stage *stage, uint64_t dispatch)
         .queue_depth = 16,
         .max_connections = 64,
     };
+    static const char nowhere[] = "/dev/null";
+    const struct kino_access_log access = {.size = sizeof(access),
+                                           .path = {nowhere, sizeof(nowhere) - 1}};
     const struct kino_listener listener = {.size = sizeof(listener)};
     int rc = kino_server_create(&config, &stage->server);
 
     if (rc == 0)
+        rc = kino_server_log_access(stage->server, &access);
+    if (rc >= 0)
         rc = kino_server_listen(stage->server, &listener);
     if (rc >= 0)
         rc = kino_server_start(stage->server);

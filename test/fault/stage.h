@@ -61,16 +61,25 @@ void stage_close(struct stage *stage);
 void stage_assert_serving(const struct stage *stage);
 int stage_count_descriptors(void);
 
+#define TEST_BY(suite, name, how, which)                                                           \
+    Test(suite, name##_##how)                                                                      \
+    {                                                                                              \
+        suite##_##name##_in_each(which);                                                           \
+    }
+
+/* A test that runs once for each dispatch. */
 #define TestEach(suite, name)                                                                      \
     static void suite##_##name##_in_each(uint64_t dispatch);                                       \
-    Test(suite, name##_by_queue)                                                                   \
-    {                                                                                              \
-        suite##_##name##_in_each(KINO_DISPATCH_QUEUE);                                             \
-    }                                                                                              \
-    Test(suite, name##_inline)                                                                     \
-    {                                                                                              \
-        suite##_##name##_in_each(KINO_DISPATCH_INLINE);                                            \
-    }                                                                                              \
+    TEST_BY(suite, name, by_queue, KINO_DISPATCH_QUEUE)                                            \
+    TEST_BY(suite, name, by_lanes, KINO_DISPATCH_LANES)                                            \
+    TEST_BY(suite, name, inline, KINO_DISPATCH_INLINE)                                             \
+    static void suite##_##name##_in_each(uint64_t dispatch)
+
+/* The same but by lanes, which are to the ring what the queue is. */
+#define TestMost(suite, name)                                                                      \
+    static void suite##_##name##_in_each(uint64_t dispatch);                                       \
+    TEST_BY(suite, name, by_queue, KINO_DISPATCH_QUEUE)                                            \
+    TEST_BY(suite, name, inline, KINO_DISPATCH_INLINE)                                             \
     static void suite##_##name##_in_each(uint64_t dispatch)
 
 #endif

@@ -144,6 +144,7 @@ void kn_conn_abandon(struct kn_conn *conn)
         give_up_requests(conn);
         kn_timer_remove(&conn->timer);
     }
+    kn_buf_deinit(&conn->pending);
     kn_chain_reset(&conn->out, 0);
     if (!conn->send_busy)
         kn_chain_reset(&conn->sending, 0);

@@ -275,8 +275,6 @@ static void head_complete(struct kn_conn *conn)
     } else if (conn->http1.expects_continue || (length != KINO_OFF && length > most)) {
         begin_stream(conn);
     }
-    if (awaits_100(conn))
-        hold_body(conn);
 }
 
 /* More of the body has come. */
