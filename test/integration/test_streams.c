@@ -1082,3 +1082,89 @@ TestEach(streams, what_was_lent_to_a_lost_client_comes_back_at_once)
     cr_assert_eq(desk_close(desk), 0);
     cr_assert_eq(atomic_load(&done), 1);
 }
+
+/* What a handler that waits has seen. */
+static _Atomic int seen;
+
+static void wait_for_the_end(void *context, struct kino_request *request)
+{
+    struct desk *desk = context;
+
+    desk_count_ready(desk);
+    for (unsigned i = 0; i < desk->worker_count; i++)
+        kino_worker_interrupt(desk->workers[i].worker); /* ends no wait but a worker's */
+    expect(kino_request_wait(request, KINO_STATE_DRAINING, SOON_MS) > 0);
+    atomic_fetch_or(&seen, kino_request_state(request));
+    expect(kino_request_wait(request, 0, SOON_MS) > 0);
+    atomic_fetch_or(&seen, kino_request_state(request));
+    expect(kino_request_wait(request, 0, SOON_MS) > 0);
+}
+
+TestEach(streams, a_handler_that_waits_sees_the_drain_and_its_end)
+{
+    struct desk *desk = desk_open(by(dispatch), 1, wait_for_the_end);
+    struct client client = client_to(desk->port);
+    const uint64_t began = now_ms();
+
+    client_send(&client, GET("/1"));
+    cr_assert(desk_is_ready(desk, 2));
+    kino_server_drain(desk->server, SHORT_MS);
+    cr_assert_leq(client_expect_end(&client), CLIENT_ENDED);
+    client_close(&client);
+    cr_assert_eq(desk_end(desk), 0);
+    cr_assert(atomic_load(&seen) & KINO_STATE_DRAINING);
+    cr_assert(atomic_load(&seen) & KINO_STATE_DISCONNECTED);
+    assert_no_errors();
+    cr_assert_lt(now_ms() - began, SOON_MS);
+}
+
+/* Held by its handler, for another thread to answer. */
+static _Atomic(struct kino_request *) held;
+
+static void wait_to_be_answered(void *context, struct kino_request *request)
+{
+    atomic_store(&held, kino_request_hold(request));
+    desk_count_ready(context);
+    expect(kino_request_wait(request, KINO_STATE_ANSWERED, SOON_MS) > 0);
+}
+
+TestEach(streams, a_handler_that_waits_sees_another_thread_answer)
+{
+    struct desk *desk = desk_open(by(dispatch), 1, wait_to_be_answered);
+    struct client client = client_to(desk->port);
+    const uint64_t began = now_ms();
+
+    for (unsigned i = 0; i < 20; i++) {
+        client_send(&client, GET("/1"));
+        cr_assert(desk_is_ready(desk, 2 + i));
+        cr_assert_eq(desk_answer(atomic_load(&held), "there"), 0);
+        cr_assert_eq(client_read(&client), 200);
+    }
+    client_close(&client);
+    cr_assert_eq(desk_close(desk), 0);
+    assert_no_errors();
+    cr_assert_lt(now_ms() - began, SOON_MS);
+}
+
+TestEach(streams, a_body_that_is_held_back_and_never_read_ends_with_its_request)
+{
+    struct desk *desk = desk_open(by(dispatch), 1, NULL);
+    struct client client = client_to(desk->port);
+    char *bytes = pattern(LARGE);
+    size_t sent = 0;
+    size_t part;
+    struct kino_request *request;
+
+    client_send(&client, POST("/1", "4194304", ""));
+    request = desk_take_target(desk, "/1");
+    while (sent < LARGE / 2 &&
+           (part = client_try_send(&client, bytes + sent, LARGE / 2 - sent, SHORT_MS)) > 0)
+        sent += part;
+    kino_request_release(request);
+    cr_assert_eq(client_read(&client), 500);
+    cr_assert(client_has_line(&client, "connection: close"));
+    cr_assert_neq(client_wait_end(&client), CLIENT_SILENT);
+    client_close(&client);
+    free(bytes);
+    cr_assert_eq(desk_close(desk), 0);
+}
