@@ -102,7 +102,7 @@ static bool push(struct kn_loop *loop, struct kino_request *request)
         request->dispatched = false;
         return false;
     }
-    if (++loop->published >= KN_LOOP_BATCH)
+    if (++loop->published % KN_LOOP_BATCH == 0)
         kn_io_pause(&loop->io);
     request->in_flight = true;
     kn_stats_add(&loop->stats, KN_COUNT_IN_FLIGHT, 1);
