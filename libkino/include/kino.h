@@ -673,7 +673,7 @@ KINO_API int kino_worker_flush(struct kino_worker *worker);
  * Tell the descriptor that is readable when the worker should try to take, for a host's own event
  * loop. Once asked for, take until KINO_AGAIN, now and each time it is readable: that makes it
  * unreadable again, and arms it. A host that waits for nothing else needs none: kino_worker_wait is
- * cheaper.
+ * cheaper. Where the kernel cannot defer a ring's work, it ends the host's wait by EINTR at times.
  *
  * Returns: the descriptor, 0 or more. The library's own, until kino_worker_destroy: do not read,
  *          write or close it.

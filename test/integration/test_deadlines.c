@@ -447,3 +447,13 @@ Test(deadlines, an_inline_worker_that_is_slow_answers_503_too)
     client_close(&client);
     cr_assert_eq(desk_close(desk), 0);
 }
+
+/* Inline the loop cannot run while a handler does: who sets the deadline is told at the start. */
+TestEach(deadlines, a_start_says_when_a_request_s_deadline_can_pass)
+{
+    struct desk *desk = desk_open(
+        (struct kino_config){.dispatch = dispatch, .request_timeout_ms = SOON_MS}, 1, desk_echo);
+
+    cr_assert_eq(desk_has_logged(desk, "request_timeout_ms"), dispatch == KINO_DISPATCH_INLINE);
+    cr_assert_eq(desk_close(desk), 0);
+}

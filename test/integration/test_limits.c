@@ -49,6 +49,8 @@ TestEach(limits, connections_past_max_connections_wait_until_one_ends)
     }
     for (int i = WAITING; i < WAITING + MOST; i++)
         client_close(&clients[i]);
+    cr_assert(desk_has_logged(desk, "max_connections are open"));
+    cr_assert_leq(desk_count_lines(desk), 2, "one line a second is enough");
     cr_assert_eq(desk_close(desk), 0);
 }
 

@@ -192,8 +192,8 @@ unsigned kn_chain_gather(const struct kn_chain *chain, struct iovec *vectors, un
 {
     unsigned used = 0;
 
-    if (add_vector(&vectors[0], chain->first.data + chain->used, chain->first.len - chain->used,
-                   &most))
+    if (chain->used < chain->first.len && add_vector(&vectors[0], chain->first.data + chain->used,
+                                                     chain->first.len - chain->used, &most))
         used = 1;
     for (const struct kn_piece *piece = chain->head; piece && used < count && most > 0;
          piece = piece->next) {

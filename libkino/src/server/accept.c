@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <unistd.h>
 
 void kn_socket_end(struct kino_server *server, struct kn_socket *socket)
@@ -176,8 +177,11 @@ static void accepted(struct kn_socket *socket, int fd)
         else
             kn_conn_open(loop, fd, socket);
     }
-    if (at_limit(loop) && !socket->paused)
+    if (at_limit(loop) && !socket->paused) {
+        kn_loop_exhausted(loop, KN_SHORT_OF_CONNECTIONS,
+                          "max_connections are open: accepting pauses, the backlog holds the rest");
         pause_accept(socket);
+    }
 }
 
 /* What would come again at once. */
@@ -185,6 +189,14 @@ static bool lasts(int result)
 {
     return result == -EMFILE || result == -ENFILE || result == -ENOMEM || result == -ENOBUFS ||
            result == -EINVAL; /* another process has shut the socket down */
+}
+
+static void tell_shortage(struct kn_loop *loop, int result)
+{
+    char text[160];
+
+    snprintf(text, sizeof(text), "accepting pauses: %s", kino_strerror(result));
+    kn_loop_exhausted(loop, KN_SHORT_OF_DESCRIPTORS, text);
 }
 
 static void on_accept(struct kn_op *op, const struct kn_completion *completion)
@@ -196,7 +208,7 @@ static void on_accept(struct kn_op *op, const struct kn_completion *completion)
     if (completion->result >= 0) {
         accepted(socket, completion->result);
     } else if (lasts(completion->result)) {
-        kn_loop_exhausted(socket->loop, kino_strerror(completion->result));
+        tell_shortage(socket->loop, completion->result);
         pause_accept(socket);
     } else if (completion->result == -EAGAIN) {
         kn_socket_prepare(socket->fd); /* another process does not want to block on it */

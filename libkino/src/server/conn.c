@@ -254,7 +254,7 @@ void kn_conn_open(struct kn_loop *loop, int fd, const struct kn_socket *socket)
     struct kn_conn *conn = kn_alloc_zeroed(sizeof(*conn));
 
     if (!conn) {
-        kn_loop_exhausted(loop, "no memory for a connection");
+        kn_loop_exhausted(loop, KN_SHORT_OF_MEMORY, "no memory for a connection: closing it");
         close(fd);
         return;
     }

@@ -463,6 +463,8 @@ void kn_conn_on_receive(struct kn_op *op, const struct kn_completion *completion
     } else if (completion->result == 0) {
         peer_done(conn);
     } else if (completion->result == -ENOBUFS || completion->result == -EBUSY) {
+        kn_loop_exhausted(conn->loop, KN_SHORT_OF_BUFFERS,
+                          "all receive buffers are in use: some clients wait for the next turn");
         kn_list_append(&conn->loop->starved, &conn->starved);
     } else if (completion->result == -ECANCELED) {
         kn_conn_receive(conn); /* unless it was we who stopped it */

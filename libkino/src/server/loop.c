@@ -25,8 +25,11 @@ struct kino_request *kn_loop_exchange(struct kn_loop *loop)
         loop->free_count--;
     } else {
         request = kn_exchange_create(loop->mailbox, loop->server->signature, kn_loop_on_mail);
-        if (!request)
+        if (!request) {
+            kn_loop_exhausted(loop, KN_SHORT_OF_MEMORY,
+                              "no memory for a request: closing its connection");
             return NULL;
+        }
     }
     if (!request->out.first.data && loop->spare_count > 0)
         request->out.first = loop->spares[--loop->spare_count];
@@ -99,7 +102,7 @@ static bool push(struct kn_loop *loop, struct kino_request *request)
         request->dispatched = false;
         return false;
     }
-    if (++loop->published >= KN_LOOP_BATCH)
+    if (++loop->published % KN_LOOP_BATCH == 0)
         kn_io_pause(&loop->io);
     request->in_flight = true;
     kn_stats_add(&loop->stats, KN_COUNT_IN_FLIGHT, 1);
@@ -189,7 +192,8 @@ static void push_queue(struct kn_loop *loop)
             withdraw(request);
             answer_for(loop, request, 503);
             kn_stats_add(&loop->stats, KN_COUNT_QUEUE_TIMEOUTS, 1);
-            kn_loop_exhausted(loop, "the queue was full for queue_timeout_ms: answering 503");
+            kn_loop_exhausted(loop, KN_SHORT_OF_WORKERS,
+                              "the queue was full for queue_timeout_ms: answering 503");
         } else {
             return;
         }
@@ -281,11 +285,13 @@ void kn_loop_conn_closed(struct kn_loop *loop)
 
 /* Draining and ending */
 
-void kn_loop_exhausted(struct kn_loop *loop, const char *what)
+void kn_loop_exhausted(struct kn_loop *loop, enum kn_shortage shortage, const char *what)
 {
-    if (loop->warned_ms && loop->now_ms - loop->warned_ms < 1000)
+    uint64_t *warned_ms = &loop->warned_ms[shortage];
+
+    if (*warned_ms && loop->now_ms - *warned_ms < 1000)
         return;
-    loop->warned_ms = loop->now_ms;
+    *warned_ms = loop->now_ms;
     kn_log(&loop->server->log, KINO_LOG_WARNING, "loop %u: %s", loop->index, what);
 }
 

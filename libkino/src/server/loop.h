@@ -30,6 +30,16 @@ enum {
     KN_LOOP_CATCH_UP = 64,   /* rounds of completions, after the driver was away */
 };
 
+/* What can run out, at some client's cost. */
+enum kn_shortage {
+    KN_SHORT_OF_MEMORY,
+    KN_SHORT_OF_DESCRIPTORS,
+    KN_SHORT_OF_CONNECTIONS,
+    KN_SHORT_OF_BUFFERS,
+    KN_SHORT_OF_WORKERS,
+    KN_SHORTAGES,
+};
+
 /* One ring, its connections and the lanes of its requests. Driver-only but for mailbox and lanes.
  */
 struct kn_loop {
@@ -71,8 +81,8 @@ struct kn_loop {
     unsigned spare_count;
     struct kn_buf large[KN_LOOP_LARGE_SPARES];
     unsigned large_count;
-    uint64_t published; /* requests pushed in this turn */
-    uint64_t warned_ms; /* when the last line about exhaustion was logged */
+    uint64_t published;               /* requests pushed in this turn */
+    uint64_t warned_ms[KN_SHORTAGES]; /* when the last line about each was logged */
     bool begun;
     bool full_turn;
     bool draining;
@@ -133,7 +143,7 @@ void kn_loop_spare(struct kn_loop *loop, struct kn_buf *buf);
 void kn_loop_conn_closed(struct kn_loop *loop);
 /* Tell the statistics how many connections there are. */
 void kn_loop_count_conns(struct kn_loop *loop);
-/* Say in the log what ran out, at most once a second. */
-void kn_loop_exhausted(struct kn_loop *loop, const char *what);
+/* Say in the log what ran out, of each kind at most once a second. */
+void kn_loop_exhausted(struct kn_loop *loop, enum kn_shortage shortage, const char *what);
 
 #endif

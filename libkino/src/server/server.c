@@ -210,6 +210,11 @@ int kino_server_start(struct kino_server *server)
         kn_log(&server->log, KINO_LOG_ERROR, "cannot start: %s", kino_strerror(rc));
         return rc;
     }
+    if (server->config.dispatch == KINO_DISPATCH_INLINE &&
+        server->config.request_timeout_ms != KINO_OFF)
+        kn_log(&server->log, KINO_LOG_WARNING,
+               "request_timeout_ms by inline dispatch: a handler that is late is answered for only "
+               "when it returns or waits for its request");
     rc = make_loops(server);
     if (rc == 0)
         rc = kn_listeners_bind(server);

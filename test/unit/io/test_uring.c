@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -205,6 +206,38 @@ Test(uring, a_poll_tells_of_every_write)
     turn_until_done(&io, &poll);
     close(event);
     kn_io_deinit(&io);
+}
+
+Test(uring, its_descriptor_is_written_for_what_comes_after_a_rest)
+{
+    struct probe receive = make();
+    struct pollfd polled = {.events = POLLIN};
+    struct kn_io io;
+    uint64_t told;
+    int pair[2];
+
+    open_ring(&io);
+    open_pair(pair);
+    polled.fd = kn_io_fd(&io);
+    cr_assert_geq(polled.fd, 0);
+    cr_assert_eq(kn_io_fd(&io), polled.fd, "it is always the same");
+    kn_io_receive(&io, &receive.op, plain(pair[0]));
+    cr_assert(kn_io_rest(&io), "nothing has completed");
+    (void)!read(polled.fd, &told, sizeof(told));
+    for (int i = 1; i <= 3; i++) {
+        cr_assert_eq(poll(&polled, 1, 0), 0);
+        cr_assert_eq(write(pair[1], "x", 1), 1);
+        cr_assert_eq(poll(&polled, 1, SOON_MS), 1);
+        cr_assert_not(kn_io_rest(&io), "there is something to reap");
+        turn_until(&io, &receive, i);
+        cr_assert_eq(read(polled.fd, &told, sizeof(told)), sizeof(told));
+        cr_assert(kn_io_rest(&io));
+    }
+    close(pair[1]);
+    turn_until_done(&io, &receive);
+    close(pair[0]);
+    kn_io_deinit(&io);
+    cr_assert_eq(fcntl(polled.fd, F_GETFD), -1, "closed with the ring");
 }
 
 Test(uring, one_send_is_bounded_so_that_each_is_progress)
