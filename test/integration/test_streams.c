@@ -1168,3 +1168,32 @@ TestEach(streams, a_body_that_is_held_back_and_never_read_ends_with_its_request)
     free(bytes);
     cr_assert_eq(desk_close(desk), 0);
 }
+
+TestEach(streams, an_offer_that_also_says_close_loses_no_raw_bytes)
+{
+    static const char offer[] = "GET /raw HTTP/1.1\r\nhost: a\r\nconnection: close, upgrade\r\n"
+                                "upgrade: shout\r\n\r\nraw";
+    struct desk *desk = desk_open(by(dispatch), 1, NULL);
+    struct client client = client_to(desk->port);
+    struct kino_request *request;
+    struct kino_slice piece;
+
+    client_send(&client, offer);
+    request = desk_take_target(desk, "/raw");
+    cr_assert_eq(switch_protocols(request), 0);
+    cr_assert_eq(client_read(&client), 101);
+    cr_assert_eq(read_some(request, &piece), 1);
+    cr_assert_eq(piece.len, 3);
+    cr_assert_eq(kino_request_finish(request, NULL, 0), 0);
+    kino_request_release(request);
+    cr_assert_eq(client_expect_end(&client), CLIENT_ENDED);
+    client_close(&client);
+    client = client_to(desk->port);
+    client_send(&client, offer);
+    desk_answer_next(desk, "/raw");
+    cr_assert_eq(client_read(&client), 200, "nobody takes it");
+    cr_assert(client_has_line(&client, "connection: close"));
+    cr_assert_eq(client_expect_end(&client), CLIENT_ENDED);
+    client_close(&client);
+    cr_assert_eq(desk_close(desk), 0);
+}

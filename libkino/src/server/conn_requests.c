@@ -158,7 +158,8 @@ static void whole_request_complete(struct kn_conn *conn)
 
 static void request_complete(struct kn_conn *conn)
 {
-    if (!conn->http1.keep_alive)
+    /* Behind an offer to switch may stand what the other protocol begins with. */
+    if (!conn->http1.keep_alive && !conn->http1.upgrades)
         conn->last = true;
     if (!streams_in(conn)) {
         whole_request_complete(conn);
