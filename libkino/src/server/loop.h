@@ -132,8 +132,10 @@ void kn_loop_abort_worker(struct kn_loop *loop, uint64_t worker_id, unsigned sta
 struct kino_request *kn_loop_exchange(struct kn_loop *loop);
 /* Take back an exchange that no user and no connection has. */
 void kn_loop_recycle(struct kn_loop *loop, struct kino_request *request);
-/* Hand a complete request to the workers. */
+/* Hand a request to the workers. */
 void kn_loop_publish(struct kn_loop *loop, struct kino_request *request);
+/* Hand out, or give up, those that waited for a place in the lanes. */
+void kn_loop_push_queue(struct kn_loop *loop);
 /* Answer 504 for a worker that has not answered in time, if it still has not. */
 void kn_loop_answer_late(struct kino_request *request);
 /* Make room in a buffer for so much of a file. 0 or -ENOMEM. */
