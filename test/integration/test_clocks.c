@@ -289,6 +289,37 @@ TestEach(clocks, a_stream_without_anything_to_send_is_not_slow)
     cr_assert_eq(desk_close(desk), 0);
 }
 
+/* What comes after a silence is measured by itself: the silence has not been held against it. */
+TestEach(clocks, a_stream_that_was_silent_has_its_time_anew)
+{
+    enum { GRACE_MS = 600, MUCH = 1 << 20 };
+    struct kino_config config = {
+        .dispatch = dispatch, .min_write_rate_bytes = 1 << 30, .rate_grace_ms = GRACE_MS};
+    struct desk *desk = desk_open(config, 1, NULL);
+    struct client client = client_of_little_memory(desk->port);
+    char *bytes = calloc(1, MUCH);
+    const struct kino_piece piece = {.size = sizeof(piece), .data = {bytes, MUCH}};
+    struct kino_request *request;
+    int rc;
+
+    client_send(&client, GET("/1"));
+    request = desk_take_target(desk, "/1");
+    cr_assert_eq(begin(request), 0);
+    cr_assert_eq(write_text(request, "event"), 0);
+    cr_assert_eq(kino_request_wait(request, 0, GRACE_MS + SHORT_MS), KINO_TIMED_OUT);
+    do /* until the kernel takes no more for it, either */
+        rc = kino_request_write(request, &piece);
+    while (rc == 0 ||
+           (rc == KINO_AGAIN && kino_request_wait(request, KINO_STATE_WRITABLE, 2 * SHORT_MS) > 0));
+    cr_assert_eq(rc, KINO_AGAIN);
+    cr_assert_not(kino_request_state(request) & KINO_STATE_DISCONNECTED);
+    cr_assert_gt(kino_request_wait(request, 0, SOON_MS), 0, "but no more than its time");
+    kino_request_release(request);
+    free(bytes);
+    client_close(&client);
+    cr_assert_eq(desk_close(desk), 0);
+}
+
 TestEach(clocks, an_upgraded_connection_may_be_silent)
 {
     static const struct kino_field upgrade = {SLICE("upgrade"), SLICE("raw"), 0, 0};
