@@ -233,7 +233,8 @@ struct kino_config {
     uint64_t max_pipelined;        /* queued or unreleased requests per connection; 16 */
     kino_log_fn log;               /* NULL: nothing is logged */
     void *log_context;
-    /* The value of the `server` field, copied; absent: "kino"; empty: there is no such field. */
+    /* The value of the `server` field, at most 245 bytes, copied; absent: "kino"; empty: there is
+     * no such field. */
     struct kino_slice server_field;
 };
 

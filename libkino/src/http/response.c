@@ -17,7 +17,7 @@ enum {
     STATUS_NO_CONTENT = 204,
     STATUS_NOT_MODIFIED = 304,
     OWN_BYTES_MAX = 256, /* status line, the library's own fields and the last empty line */
-    SIGNATURE_MAX = 256, /* of a `server` field's value */
+    SIGNATURE_MAX = 256, /* of the `server` field's line */
     CHUNK_LINE_MAX = 18, /* sixteen digits and CRLF */
     BORROW_LEAST = 4096, /* a shorter body is copied all the same: that is cheaper */
     FIELD_EXTRA = 4,     /* ": " and CRLF */
