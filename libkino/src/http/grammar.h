@@ -81,6 +81,35 @@ static inline bool kn_is_token(struct kino_slice slice)
     return slice.len > 0;
 }
 
+/* Is any of eight bytes below a space or a DEL? A tab is, too. */
+static inline bool kn_may_have_control(uint64_t word)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    uint64_t del = word ^ (ones * 0x7f);
+
+    return (((word - ones * ' ') & ~word) | ((del - ones) & ~del)) & (ones * 0x80);
+}
+
+/* No control character but tab: RFC 9110 5.5. */
+static inline bool kn_is_field_value(struct kino_slice value)
+{
+    size_t i;
+    uint64_t word;
+
+    for (i = 0; value.len - i >= sizeof(word); i += sizeof(word)) {
+        memcpy(&word, value.data + i, sizeof(word));
+        if (kn_may_have_control(word))
+            break;
+    }
+    for (; i < value.len; i++) {
+        unsigned char c = (unsigned char)value.data[i];
+
+        if ((c < ' ' && c != '\t') || c == 0x7f)
+            return false;
+    }
+    return true;
+}
+
 /* Take the next element of a comma-separated list from its front, trimmed; empty ones are passed
  * over (RFC 9110 5.6.1). False: there is none. */
 static inline bool kn_shift_element(struct kino_slice *list, struct kino_slice *element)

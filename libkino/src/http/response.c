@@ -1,25 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include "http/response.h"
 
-#include "base/alloc.h"
 #include "http/grammar.h"
+#include "http/status.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <time.h>
-#include <unistd.h>
 
 enum {
-    STATUS_MIN = 100,
-    STATUS_SWITCHING = 101,
-    STATUS_FINAL = 200,
-    STATUS_MAX = 999,
-    STATUS_NO_CONTENT = 204,
-    STATUS_NOT_MODIFIED = 304,
     OWN_BYTES_MAX = 256, /* status line, the library's own fields and the last empty line */
-    SIGNATURE_MAX = 256, /* of the `server` field's line */
     CHUNK_LINE_MAX = 18, /* sixteen digits and CRLF */
-    BORROW_LEAST = 4096, /* a shorter body is copied all the same: that is cheaper */
     FIELD_EXTRA = 4,     /* ": " and CRLF */
     DECIMAL_DIGITS = 20, /* of a uint64_t */
     DATE_LEN = 29,       /* RFC 9110 5.6.7: "Sun, 06 Nov 1994 08:49:37 GMT" */
@@ -49,82 +39,9 @@ static char *put_decimal(char *at, uint64_t number)
     return put(at, digits + first, sizeof(digits) - first);
 }
 
-static const char *status_line(uint64_t status)
-{
-#define LINE(status, reason) [(status) - STATUS_MIN] = "HTTP/1.1 " #status " " reason "\r\n"
-    /* The registry of RFC 9110 16.2.1. */
-    static const char *const lines[] = {
-        LINE(100, "Continue"),
-        LINE(101, "Switching Protocols"),
-        LINE(102, "Processing"),
-        LINE(103, "Early Hints"),
-        LINE(200, "OK"),
-        LINE(201, "Created"),
-        LINE(202, "Accepted"),
-        LINE(203, "Non-Authoritative Information"),
-        LINE(204, "No Content"),
-        LINE(205, "Reset Content"),
-        LINE(206, "Partial Content"),
-        LINE(207, "Multi-Status"),
-        LINE(208, "Already Reported"),
-        LINE(226, "IM Used"),
-        LINE(300, "Multiple Choices"),
-        LINE(301, "Moved Permanently"),
-        LINE(302, "Found"),
-        LINE(303, "See Other"),
-        LINE(304, "Not Modified"),
-        LINE(305, "Use Proxy"),
-        LINE(307, "Temporary Redirect"),
-        LINE(308, "Permanent Redirect"),
-        LINE(400, "Bad Request"),
-        LINE(401, "Unauthorized"),
-        LINE(402, "Payment Required"),
-        LINE(403, "Forbidden"),
-        LINE(404, "Not Found"),
-        LINE(405, "Method Not Allowed"),
-        LINE(406, "Not Acceptable"),
-        LINE(407, "Proxy Authentication Required"),
-        LINE(408, "Request Timeout"),
-        LINE(409, "Conflict"),
-        LINE(410, "Gone"),
-        LINE(411, "Length Required"),
-        LINE(412, "Precondition Failed"),
-        LINE(413, "Content Too Large"),
-        LINE(414, "URI Too Long"),
-        LINE(415, "Unsupported Media Type"),
-        LINE(416, "Range Not Satisfiable"),
-        LINE(417, "Expectation Failed"),
-        LINE(421, "Misdirected Request"),
-        LINE(422, "Unprocessable Content"),
-        LINE(423, "Locked"),
-        LINE(424, "Failed Dependency"),
-        LINE(425, "Too Early"),
-        LINE(426, "Upgrade Required"),
-        LINE(428, "Precondition Required"),
-        LINE(429, "Too Many Requests"),
-        LINE(431, "Request Header Fields Too Large"),
-        LINE(451, "Unavailable For Legal Reasons"),
-        LINE(500, "Internal Server Error"),
-        LINE(501, "Not Implemented"),
-        LINE(502, "Bad Gateway"),
-        LINE(503, "Service Unavailable"),
-        LINE(504, "Gateway Timeout"),
-        LINE(505, "HTTP Version Not Supported"),
-        LINE(506, "Variant Also Negotiates"),
-        LINE(507, "Insufficient Storage"),
-        LINE(508, "Loop Detected"),
-        LINE(510, "Not Extended"),
-        LINE(511, "Network Authentication Required"),
-    };
-#undef LINE
-    uint64_t index = status - STATUS_MIN;
-
-    return index < sizeof(lines) / sizeof(lines[0]) ? lines[index] : NULL;
-}
-
 static char *put_status_line(char *at, uint64_t status)
 {
-    const char *line = status_line(status);
+    const char *line = kn_status_line(status);
 
     if (line)
         return put_text(at, line);
@@ -228,34 +145,6 @@ struct wishes {
     uint64_t length;
 };
 
-/* Is any of eight bytes below a space or a DEL? A tab is, too. */
-static bool may_have_control(uint64_t word)
-{
-    const uint64_t ones = UINT64_C(0x0101010101010101);
-    uint64_t del = word ^ (ones * 0x7f);
-
-    return (((word - ones * ' ') & ~word) | ((del - ones) & ~del)) & (ones * 0x80);
-}
-
-static bool is_field_value(struct kino_slice value)
-{
-    size_t i;
-    uint64_t word;
-
-    for (i = 0; value.len - i >= sizeof(word); i += sizeof(word)) {
-        memcpy(&word, value.data + i, sizeof(word));
-        if (may_have_control(word))
-            break;
-    }
-    for (; i < value.len; i++) {
-        unsigned char c = (unsigned char)value.data[i];
-
-        if ((c < ' ' && c != '\t') || c == 0x7f)
-            return false;
-    }
-    return true;
-}
-
 static bool read_length(struct kino_slice value, uint64_t *length)
 {
     *length = 0;
@@ -289,7 +178,7 @@ static char *put_line(char *at, const struct kino_field *field)
 /* Returns where the next field goes, or NULL if this one cannot be sent. */
 static char *put_field(char *at, const struct kino_field *field, struct wishes *wishes)
 {
-    if (!kn_is_token(field->name) || !is_field_value(field->value))
+    if (!kn_is_token(field->name) || !kn_is_field_value(field->value))
         return NULL;
     switch (meaning_of(field->name)) {
     case DROPPED:
@@ -357,87 +246,6 @@ static void end_head(struct kn_chain *out, struct kn_buf *end, const char *at)
     kn_chain_grown(out, before);
 }
 
-static int read_payload(uint64_t flags, uint64_t descriptor, struct kn_payload *payload)
-{
-    payload->is_file = flags & KINO_BODY_FILE;
-    if (!payload->is_file) {
-        payload->length = payload->data.len;
-        return 0;
-    }
-    if (descriptor > INT_MAX || payload->offset > INT64_MAX ||
-        payload->length > INT64_MAX - payload->offset)
-        return KINO_INVALID;
-    payload->descriptor = (int)descriptor;
-    return 0;
-}
-
-int kn_payload_of_response(const struct kino_response *response, struct kn_payload *out)
-{
-    const uint64_t known = KINO_BODY_FILE | KINO_BODY_MORE | KINO_BODY_STREAM;
-
-    if (response->flags & ~known)
-        return KINO_INVALID;
-    *out = (struct kn_payload){
-        .data = response->body,
-        .offset = response->offset,
-        .length = response->length,
-        .done = response->done,
-        .context = response->done_context,
-    };
-    return read_payload(response->flags, response->descriptor, out);
-}
-
-int kn_payload_of_piece(const struct kino_piece *piece, struct kn_payload *out)
-{
-    const uint64_t known = KINO_BODY_FILE | KINO_BODY_MORE;
-
-    if (piece->flags & ~known)
-        return KINO_INVALID;
-    *out = (struct kn_payload){
-        .data = piece->data,
-        .offset = piece->offset,
-        .length = piece->length,
-        .done = piece->done,
-        .context = piece->done_context,
-    };
-    return read_payload(piece->flags, piece->descriptor, out);
-}
-
-void kn_payload_return(const struct kn_payload *payload)
-{
-    if (payload->done)
-        payload->done(payload->context);
-    else if (payload->is_file)
-        close(payload->descriptor);
-}
-
-/* Is it sent from where it is? */
-static bool is_lent(const struct kn_payload *payload, uint64_t len)
-{
-    return payload->is_file || (payload->done && len >= BORROW_LEAST);
-}
-
-static int add_payload(struct kn_chain *out, const struct kn_payload *payload, uint64_t len)
-{
-    int rc;
-
-    if (len == 0) {
-        kn_payload_return(payload);
-        return 0;
-    }
-    if (payload->is_file)
-        rc = kn_chain_add_file(out, payload->descriptor, payload->offset, len, payload->done,
-                               payload->context);
-    else if (is_lent(payload, len))
-        rc = kn_chain_borrow(out, (struct kino_slice){payload->data.data, (size_t)len},
-                             payload->done, payload->context);
-    else
-        rc = kn_chain_append(out, payload->data.data, (size_t)len);
-    if (rc < 0 || !is_lent(payload, len))
-        kn_payload_return(payload);
-    return rc;
-}
-
 static int add_chunk(struct kn_chain *out, const struct kn_payload *payload)
 {
     static const char digits[] = "0123456789abcdef";
@@ -447,7 +255,7 @@ static int add_chunk(struct kn_chain *out, const struct kn_payload *payload)
     int rc;
 
     if (len == 0) /* would be the last chunk */
-        return add_payload(out, payload, 0);
+        return kn_payload_append(out, payload, 0);
     memcpy(line + first, "\r\n", 2);
     for (; len > 0; len /= 16)
         line[--first] = digits[len % 16];
@@ -456,7 +264,7 @@ static int add_chunk(struct kn_chain *out, const struct kn_payload *payload)
         kn_payload_return(payload);
         return rc;
     }
-    rc = add_payload(out, payload, payload->length);
+    rc = kn_payload_append(out, payload, payload->length);
     return rc < 0 ? rc : kn_chain_append(out, "\r\n", 2);
 }
 
@@ -474,7 +282,7 @@ int kn_response_write_body(struct kn_chain *out, const struct kn_payload *payloa
     }
     framing->sent += len;
     return framing->coding == KN_CODING_CHUNKED ? add_chunk(out, payload)
-                                                : add_payload(out, payload, len);
+                                                : kn_payload_append(out, payload, len);
 }
 
 int kn_response_finish(struct kn_chain *out, const struct kino_field *trailers, uint64_t count,
@@ -485,7 +293,7 @@ int kn_response_finish(struct kn_chain *out, const struct kino_field *trailers, 
     char *at;
 
     for (uint64_t i = 0; i < count; i++)
-        if (!kn_is_token(trailers[i].name) || !is_field_value(trailers[i].value) ||
+        if (!kn_is_token(trailers[i].name) || !kn_is_field_value(trailers[i].value) ||
             meaning_of(trailers[i].name) != PLAIN)
             return KINO_INVALID;
     if (framing->coding != KN_CODING_CHUNKED)
@@ -504,8 +312,8 @@ int kn_response_finish(struct kn_chain *out, const struct kino_field *trailers, 
 
 static bool may_have_body(const struct kino_response *response, const struct kn_framing *framing)
 {
-    return !framing->is_head && response->status != STATUS_NO_CONTENT &&
-           response->status != STATUS_NOT_MODIFIED;
+    return !framing->is_head && response->status != KN_STATUS_NO_CONTENT &&
+           response->status != KN_STATUS_NOT_MODIFIED;
 }
 
 /* Decide how the body's end is told, and whether the connection may go on after it. */
@@ -538,11 +346,11 @@ static bool announces_length(const struct kino_response *response, const struct 
 {
     const bool is_stream = response->flags & KINO_BODY_STREAM;
 
-    if (response->status == STATUS_NO_CONTENT)
+    if (response->status == KN_STATUS_NO_CONTENT)
         return false;
     if (framing->coding == KN_CODING_LENGTH || wishes->has_length)
         return true;
-    return framing->is_head && response->status != STATUS_NOT_MODIFIED && !is_stream &&
+    return framing->is_head && response->status != KN_STATUS_NOT_MODIFIED && !is_stream &&
            (payload->is_file || payload->data.data);
 }
 
@@ -576,7 +384,7 @@ static struct kn_buf *reserve_head(struct kn_chain *out, const struct kino_respo
     size_t bytes;
 
     if (!end ||
-        !bound(response->fields, response->field_count, OWN_BYTES_MAX + SIGNATURE_MAX, &bytes) ||
+        !bound(response->fields, response->field_count, OWN_BYTES_MAX + KN_SIGNATURE_MAX, &bytes) ||
         __builtin_add_overflow(bytes, extra, &bytes) || kn_buf_reserve(end, bytes) < 0)
         return NULL;
     return end;
@@ -603,7 +411,7 @@ static int write_switching(struct kn_chain *out, const struct kino_response *res
         return KINO_INVALID;
     at = put_text(at, "connection: upgrade\r\n\r\n");
     end_head(out, end, at);
-    framing->status = STATUS_SWITCHING;
+    framing->status = KN_STATUS_SWITCHING;
     framing->coding = KN_CODING_RAW;
     framing->keep_alive = false;
     return kn_response_write_body(out, payload, framing);
@@ -616,11 +424,12 @@ int kn_response_write(struct kn_chain *out, const struct kino_response *response
     struct kn_buf *end;
     char *at;
 
-    if (response->status == STATUS_SWITCHING)
+    if (response->status == KN_STATUS_SWITCHING)
         return write_switching(out, response, payload, framing);
-    if (response->status < STATUS_FINAL || response->status > STATUS_MAX)
+    if (response->status < KN_STATUS_FINAL || response->status > KN_STATUS_MAX)
         return KINO_INVALID;
-    end = reserve_head(out, response, is_lent(payload, payload->length) ? 0 : payload->length);
+    end = reserve_head(out, response,
+                       kn_payload_is_lent(payload, payload->length) ? 0 : payload->length);
     if (!end) {
         kn_payload_return(payload);
         return -ENOMEM;
@@ -641,8 +450,8 @@ int kn_response_write_interim(struct kn_chain *out, const struct kino_response *
     struct kn_buf *end;
     char *at;
 
-    if (response->status < STATUS_MIN || response->status >= STATUS_FINAL ||
-        response->status == STATUS_SWITCHING)
+    if (response->status < KN_STATUS_MIN || response->status >= KN_STATUS_FINAL ||
+        response->status == KN_STATUS_SWITCHING)
         return KINO_INVALID;
     end = reserve_head(out, response, 0);
     if (!end)
@@ -659,7 +468,7 @@ int kn_response_write_error(struct kn_chain *out, unsigned status, unsigned retr
                             struct kn_framing *framing)
 {
     static const char type[] = "text/plain; charset=utf-8";
-    const char *line = status_line(status);
+    const char *line = kn_status_line(status);
     const char *text = line ? line + strlen("HTTP/1.1 ") : "Error\r\n";
     char seconds[DECIMAL_DIGITS];
     size_t seconds_len = (size_t)(put_decimal(seconds, retry_after_s) - seconds);
@@ -676,42 +485,4 @@ int kn_response_write_error(struct kn_chain *out, unsigned status, unsigned retr
     const struct kn_payload payload = {.data = {text, strlen(text)}, .length = strlen(text)};
 
     return kn_response_write(out, &response, &payload, framing);
-}
-
-/* The server's name */
-
-int kn_signature_create(struct kino_slice value, struct kn_signature **out)
-{
-    static const char name[] = "kino";
-    static const char field[] = "server: ";
-    struct kn_signature *signature;
-    char *at;
-
-    if (!value.data)
-        value = (struct kino_slice){name, sizeof(name) - 1};
-    if (value.len > SIGNATURE_MAX - sizeof(field) - 2 || !is_field_value(value))
-        return KINO_INVALID;
-    signature = kn_alloc_zeroed(sizeof(*signature) + sizeof(field) + value.len + 2);
-    if (!signature)
-        return -ENOMEM;
-    atomic_init(&signature->refs, 1);
-    if (value.len > 0) {
-        at = put_text(signature->line, field);
-        at = put(at, value.data, value.len);
-        at = put(at, "\r\n", 2);
-        signature->len = (size_t)(at - signature->line);
-    }
-    *out = signature;
-    return 0;
-}
-
-void kn_signature_hold(struct kn_signature *signature)
-{
-    atomic_fetch_add_explicit(&signature->refs, 1, memory_order_relaxed);
-}
-
-void kn_signature_drop(struct kn_signature *signature)
-{
-    if (signature && atomic_fetch_sub_explicit(&signature->refs, 1, memory_order_acq_rel) == 1)
-        kn_free(signature);
 }

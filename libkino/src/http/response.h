@@ -3,9 +3,10 @@
 #define KN_HTTP_RESPONSE_H
 
 #include "base/chain.h"
+#include "http/payload.h"
+#include "http/signature.h"
 #include "kino.h"
 
-#include <stdatomic.h>
 #include <stdbool.h>
 
 /* How the end of a body is told to the client. */
@@ -16,20 +17,6 @@ enum kn_coding {
     KN_CODING_CLOSE,   /* by the end of the connection */
     KN_CODING_RAW,     /* likewise; after 101 */
 };
-
-/* The `server` field as it is sent, with CRLF, or empty. Shared and counted: an answer may be
- * written when its server is gone. */
-struct kn_signature {
-    _Atomic uint32_t refs; /* release on drop, acquire on the last one */
-    size_t len;
-    char line[];
-};
-
-/* Owned: one reference. `value` absent: the library's name; empty: no field. 0; -ENOMEM;
- * KINO_INVALID: not a field value. */
-int kn_signature_create(struct kino_slice value, struct kn_signature **out);
-void kn_signature_hold(struct kn_signature *signature);
-void kn_signature_drop(struct kn_signature *signature);
 
 /* What the request and its connection ask of an answer, and how its body goes on. */
 struct kn_framing {
@@ -43,23 +30,6 @@ struct kn_framing {
     uint64_t sent;         /* out: bytes of the body so far */
     unsigned status;       /* out */
 };
-
-/* A body or a part of it: bytes, or a file's. What kino.h says of `done` holds. */
-struct kn_payload {
-    struct kino_slice data; /* its length is a file's, too */
-    bool is_file;
-    int descriptor;
-    uint64_t offset;
-    uint64_t length;
-    kino_done_fn done;
-    void *context;
-};
-
-/* Is what a caller passed sendable as a body? 0 or KINO_INVALID. */
-int kn_payload_of_response(const struct kino_response *response, struct kn_payload *out);
-int kn_payload_of_piece(const struct kino_piece *piece, struct kn_payload *out);
-/* Be done with it unsent. */
-void kn_payload_return(const struct kn_payload *payload);
 
 /* Append a final answer to `out`, as kino.h says of struct kino_response: the head, and as much of
  * the body as is there. Takes over the payload, but not with KINO_INVALID. Any thread. 0;
