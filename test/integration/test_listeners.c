@@ -247,7 +247,7 @@ static bool has_ipv6(void)
     return has;
 }
 
-TestBoth(listeners, ipv4_ipv6_and_unix_sockets_are_served_side_by_side)
+TestEach(listeners, ipv4_ipv6_and_unix_sockets_are_served_side_by_side)
 {
     struct desk *desk = desk_create(by(dispatch, 2), 2);
     struct place place = make_place();
@@ -281,7 +281,7 @@ TestBoth(listeners, ipv4_ipv6_and_unix_sockets_are_served_side_by_side)
 
 /* Paths: SPEC.md 6.5 and 6.6 */
 
-TestBoth(listeners, a_path_is_removed_at_the_stop_and_is_free_for_the_next)
+TestEach(listeners, a_path_is_removed_at_the_stop_and_is_free_for_the_next)
 {
     struct place place = make_place();
 
@@ -297,7 +297,7 @@ TestBoth(listeners, a_path_is_removed_at_the_stop_and_is_free_for_the_next)
     remove_place(&place);
 }
 
-TestBoth(listeners, a_drain_answers_what_came_by_a_path)
+TestEach(listeners, a_drain_answers_what_came_by_a_path)
 {
     struct place place = make_place();
     struct desk *desk = desk_create(by(dispatch, 1), 1);
@@ -319,7 +319,7 @@ TestBoth(listeners, a_drain_answers_what_came_by_a_path)
     remove_place(&place);
 }
 
-TestBoth(listeners, a_stale_path_is_reclaimed)
+TestEach(listeners, a_stale_path_is_reclaimed)
 {
     struct place place = make_place();
     struct desk *desk;
@@ -332,7 +332,7 @@ TestBoth(listeners, a_stale_path_is_reclaimed)
     remove_place(&place);
 }
 
-TestBoth(listeners, a_live_path_is_refused_and_may_be_tried_again)
+TestEach(listeners, a_live_path_is_refused_and_may_be_tried_again)
 {
     struct place place = make_place();
     struct desk *first = open_at(&place, dispatch, 1);
@@ -351,7 +351,7 @@ TestBoth(listeners, a_live_path_is_refused_and_may_be_tried_again)
     remove_place(&place);
 }
 
-TestBoth(listeners, a_path_is_live_before_any_worker_takes)
+TestEach(listeners, a_path_is_live_before_any_worker_takes)
 {
     struct place place = make_place();
     struct desk *first = desk_create(by(dispatch, 1), 0);
@@ -367,7 +367,7 @@ TestBoth(listeners, a_path_is_live_before_any_worker_takes)
     remove_place(&place);
 }
 
-TestBoth(listeners, what_is_no_socket_is_refused_and_left_alone)
+TestEach(listeners, what_is_no_socket_is_refused_and_left_alone)
 {
     struct place place = make_place();
     struct desk *desk = desk_create(by(dispatch, 1), 1);
@@ -391,7 +391,7 @@ TestBoth(listeners, what_is_no_socket_is_refused_and_left_alone)
     remove_place(&place);
 }
 
-TestBoth(listeners, what_took_the_place_of_a_path_stays)
+TestEach(listeners, what_took_the_place_of_a_path_stays)
 {
     struct place place = make_place();
     struct desk *desk = open_at(&place, dispatch, 1);
@@ -406,7 +406,7 @@ TestBoth(listeners, what_took_the_place_of_a_path_stays)
     remove_place(&place);
 }
 
-TestBoth(listeners, a_path_gets_the_mode_that_was_asked_for)
+TestEach(listeners, a_path_gets_the_mode_that_was_asked_for)
 {
     struct place place = make_place();
     struct desk *desk = desk_create(by(dispatch, 1), 1);
@@ -424,7 +424,7 @@ TestBoth(listeners, a_path_gets_the_mode_that_was_asked_for)
     remove_place(&place);
 }
 
-TestBoth(listeners, a_start_that_fails_takes_its_path_back)
+TestEach(listeners, a_start_that_fails_takes_its_path_back)
 {
     struct place place = make_place();
     struct desk *desk = desk_create(by(dispatch, 2), 2);
@@ -548,14 +548,14 @@ static void assert_inherits(uint64_t dispatch, int backlog, bool nonblocking)
     client_close(&client);
 }
 
-TestBoth(listeners, a_descriptor_is_served_whether_it_listens_yet_or_not)
+TestEach(listeners, a_descriptor_is_served_whether_it_listens_yet_or_not)
 {
     assert_inherits(dispatch, 0, false);
     assert_inherits(dispatch, 16, false);
     assert_inherits(dispatch, 16, true);
 }
 
-TestBoth(listeners, an_inherited_path_is_not_removed)
+TestEach(listeners, an_inherited_path_is_not_removed)
 {
     struct place place = make_place();
     struct desk *desk = desk_create(by(dispatch, 1), 1);
@@ -573,7 +573,7 @@ TestBoth(listeners, an_inherited_path_is_not_removed)
 }
 
 /* Another process shuts it down: that costs neither the other listeners nor a busy loop. */
-TestBoth(listeners, a_descriptor_that_another_shuts_down_disturbs_nobody)
+TestEach(listeners, a_descriptor_that_another_shuts_down_disturbs_nobody)
 {
     struct desk *desk = desk_create(by(dispatch, 1), 1);
     struct client client;
@@ -667,7 +667,7 @@ Test(listeners, connections_of_one_socket_are_spread_over_all_loops)
     remove_place(&place);
 }
 
-TestBoth(listeners, connections_that_were_passed_on_count)
+TestEach(listeners, connections_that_were_passed_on_count)
 {
     enum { MOST = 4 };
     struct place place = make_place();
@@ -694,7 +694,7 @@ TestBoth(listeners, connections_that_were_passed_on_count)
     remove_place(&place);
 }
 
-TestBoth(listeners, every_descriptor_that_was_passed_on_is_given_back)
+TestEach(listeners, every_descriptor_that_was_passed_on_is_given_back)
 {
     enum { CLIENTS = 40 };
     struct place place = make_place();
@@ -1022,7 +1022,7 @@ Test(listeners, workers_that_come_and_go_forget_no_connection)
 
 /* Successors: SPEC.md 6.8 */
 
-TestBoth(listeners, descriptors_are_shared_one_by_one)
+TestEach(listeners, descriptors_are_shared_one_by_one)
 {
     enum { LOOPS = 2, SOCKETS = LOOPS + 1 };
     struct place place = make_place();
@@ -1051,7 +1051,7 @@ TestBoth(listeners, descriptors_are_shared_one_by_one)
     remove_place(&place);
 }
 
-TestBoth(listeners, what_was_shared_outlives_the_server)
+TestEach(listeners, what_was_shared_outlives_the_server)
 {
     struct place place = make_place();
     struct desk *desk = open_at(&place, dispatch, 1);
@@ -1078,7 +1078,7 @@ TestBoth(listeners, what_was_shared_outlives_the_server)
 }
 
 /* SPEC.md 6.8. A drain with a successor gives a client that has connected the time to speak. */
-TestBoth(listeners, a_client_that_came_to_the_predecessor_is_still_heard)
+TestEach(listeners, a_client_that_came_to_the_predecessor_is_still_heard)
 {
     struct place place = make_place();
     struct desk *desk = open_at(&place, dispatch, 1);
@@ -1269,7 +1269,7 @@ static void assert_succession(struct successor *successor, struct desk *desk, st
     cr_assert_eq(end_successor(successor), 0);
 }
 
-TestBoth(listeners, a_successor_takes_a_port_over_under_load)
+TestEach(listeners, a_successor_takes_a_port_over_under_load)
 {
     struct successor successor = begin_successor(dispatch);
     struct desk *desk = desk_open(by(dispatch, 2), 2, desk_echo);
@@ -1280,7 +1280,7 @@ TestBoth(listeners, a_successor_takes_a_port_over_under_load)
     cr_assert_eq(client_to(port).fd, -ECONNREFUSED);
 }
 
-TestBoth(listeners, a_successor_takes_a_path_over_under_load)
+TestEach(listeners, a_successor_takes_a_path_over_under_load)
 {
     struct successor successor = begin_successor(dispatch);
     struct place place = make_place();
@@ -1307,7 +1307,7 @@ static int serve_at(const struct place *place, int report)
     return kino_server_serve(server, answer_new, NULL, 1);
 }
 
-TestBoth(listeners, a_path_is_free_at_once_when_its_server_was_killed)
+TestEach(listeners, a_path_is_free_at_once_when_its_server_was_killed)
 {
     struct place place = make_place();
     struct desk *desk;
@@ -1337,7 +1337,7 @@ TestBoth(listeners, a_path_is_free_at_once_when_its_server_was_killed)
     remove_place(&place);
 }
 
-TestBoth(listeners, a_child_that_destroys_its_copy_removes_no_path)
+TestEach(listeners, a_child_that_destroys_its_copy_removes_no_path)
 {
     struct place place = make_place();
     struct desk *desk = open_at(&place, dispatch, 2);

@@ -66,9 +66,6 @@ struct desk {
     TEST_BY(suite, name, by_lanes, KINO_DISPATCH_LANES)                                            \
     static void suite##_##name##_in_each(uint64_t dispatch)
 
-/* TestEach by the name it had while there were two. */
-#define TestBoth(suite, name) TestEach(suite, name)
-
 /* Make a server that logs to the desk, without a listener. Skips the test where io_uring is not to
  * be had. `config` needs no size; inline it gets as many loops as workers will be. */
 struct desk *desk_create(struct kino_config config, unsigned workers);
