@@ -3,7 +3,9 @@
  * deadline is late by no more than a tick, the wheel's own tests show: here the machine may be
  * slow. */
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/utsname.h>
 
 #include "support/desk.h"
 
@@ -303,6 +305,19 @@ static void answer_large(struct kino_request *request)
     cr_assert_eq(kino_request_respond(request, &response), 0);
 }
 
+/* Before Linux 6.7 a ring cannot set a socket's options. */
+static bool can_reset(void)
+{
+    struct utsname name;
+    int version;
+    int part;
+
+    uname(&name);
+    return sscanf(name.release, "%d.%d", &version, &part) == 2 &&
+           (version > 6 || (version == 6 && part >= 7));
+}
+
+/* By a reset: else the kernel would keep megabytes for it, and try to send them for minutes. */
 TestEach(deadlines, who_does_not_read_its_answer_is_cut_off)
 {
     struct desk *desk = open_with(dispatch, WRITE, SHORT_MS, NULL);
@@ -317,7 +332,7 @@ TestEach(deadlines, who_does_not_read_its_answer_is_cut_off)
     cr_assert(desk_gets_state(request, KINO_STATE_DISCONNECTED));
     assert_not_early(began, SHORT_MS);
     kino_request_release(request);
-    cr_assert_leq(client_read(&client), CLIENT_ENDED, "it cannot have come whole");
+    cr_assert_eq(client_read(&client), can_reset() ? CLIENT_RESET : CLIENT_CUT);
     client_close(&client);
     cr_assert_eq(desk_close(desk), 0);
 }

@@ -86,6 +86,9 @@ void kn_io_alarm(struct kn_io *io, struct kn_op *op, const struct __kernel_times
 void kn_io_move_alarm(struct kn_io *io, const struct kn_op *op, struct __kernel_timespec *at);
 void kn_io_shutdown(struct kn_io *io, struct kn_op *op, struct kn_file file);
 void kn_io_close(struct kn_io *io, struct kn_op *op, struct kn_file file);
+/* Have the close that follows reset the connection, so that the kernel keeps nothing for it. Before
+ * Linux 6.7 it does only where the descriptor is not in the ring's table. */
+void kn_io_reset_at_close(struct kn_io *io, struct kn_file file);
 /* Make an operation in flight end soon; it completes as it would, or with -ECANCELED. */
 void kn_io_cancel(struct kn_io *io, const struct kn_op *op);
 

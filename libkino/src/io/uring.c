@@ -365,6 +365,24 @@ void kn_io_close(struct kn_io *io, struct kn_op *op, struct kn_file file)
     io_uring_sqe_set_data(sqe, op);
 }
 
+void kn_io_reset_at_close(struct kn_io *io, struct kn_file file)
+{
+    static const struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+    struct io_uring_sqe *sqe;
+
+    if (!file.direct) {
+        setsockopt(file.index, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+        return;
+    }
+    sqe = reserve(io, NULL);
+    if (!sqe)
+        return;
+    io_uring_prep_cmd_sock(sqe, SOCKET_URING_OP_SETSOCKOPT, file.index, SOL_SOCKET, SO_LINGER,
+                           (void *)(uintptr_t)&at_once, sizeof(at_once));
+    sqe->flags |= IOSQE_FIXED_FILE;
+    io_uring_sqe_set_data(sqe, NULL);
+}
+
 void kn_io_cancel(struct kn_io *io, const struct kn_op *op)
 {
     struct io_uring_sqe *sqe = reserve(io, NULL);

@@ -219,7 +219,9 @@ static void on_timer(struct kn_timer *timer)
 
     if (conn->write_deadline_ms <= now_ms) {
         kn_stats_add(&conn->loop->stats, KN_COUNT_WRITE_TIMEOUTS, 1);
-        kn_conn_cut(conn); /* the client does not read */
+        /* The client does not read: what the kernel holds for it would wait for it, too. */
+        kn_io_reset_at_close(&conn->loop->io, conn->file);
+        kn_conn_cut(conn);
         return;
     }
     if (conn->answer_deadline_ms <= now_ms)
