@@ -89,7 +89,10 @@ void kn_conn_go_on(struct kn_conn *conn);
 /* An exchange was published, and is to be answered by its `due_ms`. */
 void kn_conn_await(struct kn_conn *conn, const struct kino_request *request);
 
-/* An exchange in `order` gets no answer: the connection ends behind the ones before it. */
+/* An exchange in `order` gets no answer, or no more of it: the connection ends behind the ones
+ * before it. False: it has had all of it. */
+bool kn_conn_end_at(struct kn_conn *conn, struct kino_request *request);
+/* The same by our own will. */
 void kn_conn_aborted(struct kn_conn *conn, struct kino_request *request);
 
 /* No user has this exchange any more, whose answer was taken before. */

@@ -31,7 +31,7 @@ void kn_conn_send_continue(struct kn_conn *conn)
     kn_stats_response(&conn->loop->stats, 100);
     kn_conn_go_on(conn);
     if (kn_chain_append(&conn->out, text, sizeof(text) - 1) < 0)
-        kn_conn_close(conn);
+        kn_conn_cut(conn);
 }
 
 static void forget(struct kn_conn *conn, struct kino_request *request)
@@ -197,7 +197,7 @@ static void pump(struct kn_conn *conn)
         struct progress progress;
 
         if (take_answer(conn, request, &progress) < 0) {
-            kn_conn_close(conn);
+            kn_conn_cut(conn);
             return;
         }
         if (progress.status && !request->counted) {
@@ -233,14 +233,20 @@ static bool is_due(const struct kn_conn *conn, const struct kino_request *reques
     return false;
 }
 
-void kn_conn_aborted(struct kn_conn *conn, struct kino_request *request)
+bool kn_conn_end_at(struct kn_conn *conn, struct kino_request *request)
 {
     pump(conn); /* what was written before leaves; or the connection ends, and takes it along */
     if (!is_due(conn, request))
-        return;
-    kn_stats_add(&conn->loop->stats, KN_COUNT_ABORTED, 1);
+        return false;
     end_order(conn, &request->order);
     kn_conn_mark_dirty(conn);
+    return true;
+}
+
+void kn_conn_aborted(struct kn_conn *conn, struct kino_request *request)
+{
+    if (kn_conn_end_at(conn, request))
+        kn_stats_add(&conn->loop->stats, KN_COUNT_ABORTED, 1);
 }
 
 void kn_conn_released(struct kn_conn *conn, struct kino_request *request)
@@ -316,7 +322,7 @@ static void send_next(struct kn_conn *conn)
     else if (conn->loop->reads == KN_LOOP_FILE_READS)
         kn_list_append(&conn->loop->to_read, &conn->to_read);
     else if (!start_read(conn, file))
-        kn_conn_close(conn);
+        kn_conn_cut(conn);
 }
 
 static void on_read(struct kn_op *op, const struct kn_completion *completion)
@@ -338,7 +344,7 @@ static void on_read(struct kn_op *op, const struct kn_completion *completion)
                conn->loop->index,
                completion->result == 0 ? "it is shorter than its answer said"
                                        : kino_strerror(completion->result));
-        kn_conn_close(conn);
+        kn_conn_cut(conn);
     }
 }
 
@@ -409,6 +415,8 @@ void kn_conn_on_send(struct kn_op *op, const struct kn_completion *completion)
 
     conn->ops--;
     conn->send_busy = false;
+    if (completion->result > 0)
+        kn_stats_add(&conn->loop->stats, KN_COUNT_BYTES_OUT, (uint64_t)completion->result);
     if (conn->closing || send_failed(completion->result)) {
         kn_conn_close(conn);
         return;
@@ -416,7 +424,6 @@ void kn_conn_on_send(struct kn_op *op, const struct kn_completion *completion)
     if (completion->result > 0) {
         kn_chain_consume(&conn->sending, (size_t)completion->result);
         conn->written += (uint64_t)completion->result;
-        kn_stats_add(&conn->loop->stats, KN_COUNT_BYTES_OUT, (uint64_t)completion->result);
     }
     if (kn_chain_len(&conn->sending) > 0) {
         send_next(conn);

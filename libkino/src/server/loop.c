@@ -137,14 +137,29 @@ void kn_loop_publish(struct kn_loop *loop, struct kino_request *request)
     kn_timer_set(&loop->wheel, &loop->resume_timer, loop->now_ms + KN_LOOP_RESUME_MS);
 }
 
+/* If it is in the queue, take it out: no user has seen it, nor will. */
+static void withdraw(struct kino_request *request)
+{
+    if (kn_list_empty(&request->queue))
+        return;
+    kn_list_remove(&request->queue);
+    request->released = true;
+    request->conn->open--;
+}
+
 /* What was claimed for it gets a status of ours. */
 static void fail(struct kn_loop *loop, struct kino_request *request, unsigned status)
 {
+    withdraw(request);
     land(loop, request);
     request->failure = status;
     request->answered = true;
-    if (request->conn && !request->taken)
-        kn_conn_answered(request->conn);
+}
+
+void kn_loop_refuse(struct kino_request *request, unsigned status)
+{
+    if (kn_exchange_claim(request))
+        fail(request->conn->loop, request, status);
 }
 
 /* Answer with a status of ours what nobody has answered. False: somebody has. */
@@ -153,15 +168,9 @@ static bool answer_for(struct kn_loop *loop, struct kino_request *request, unsig
     if (!kn_exchange_claim(request))
         return false;
     fail(loop, request, status);
+    if (request->conn && !request->taken)
+        kn_conn_answered(request->conn);
     return true;
-}
-
-/* Take it out of the queue: no user has seen it, nor will. */
-static void withdraw(struct kino_request *request)
-{
-    kn_list_remove(&request->queue);
-    request->released = true;
-    request->conn->open--;
 }
 
 void kn_loop_answer_late(struct kino_request *request)
@@ -170,10 +179,9 @@ void kn_loop_answer_late(struct kino_request *request)
 
     if (!kn_exchange_claim(request))
         return;
-    if (!kn_list_empty(&request->queue))
-        withdraw(request);
     kn_exchange_tell(request, KINO_STATE_TIMED_OUT);
     fail(loop, request, 504);
+    kn_conn_answered(request->conn);
     kn_stats_add(&loop->stats, KN_COUNT_REQUEST_TIMEOUTS, 1);
 }
 
@@ -189,7 +197,6 @@ static void push_queue(struct kn_loop *loop)
         if (push(loop, request)) {
             kn_list_remove(&request->queue);
         } else if (loop->now_ms - request->queued_ms >= timeout_ms) {
-            withdraw(request);
             answer_for(loop, request, 503);
             kn_stats_add(&loop->stats, KN_COUNT_QUEUE_TIMEOUTS, 1);
             kn_loop_exhausted(loop, KN_SHORT_OF_WORKERS,
@@ -252,7 +259,7 @@ static struct kino_request *find_unfinished(struct kn_loop *loop, uint64_t worke
         struct kino_request *request = kn_container_of(link, struct kino_request, live);
 
         if (atomic_load_explicit(&request->worker_id, memory_order_relaxed) == worker_id &&
-            request->conn && !request->taken && is_unfinished(request))
+            !request->taken && is_unfinished(request))
             return request;
     }
     return NULL;
@@ -265,7 +272,7 @@ void kn_loop_abort_worker(struct kn_loop *loop, uint64_t worker_id, unsigned sta
     /* From the start each time: an answer may end a connection, and take others off the list. */
     while ((request = find_unfinished(loop, worker_id))) {
         atomic_store_explicit(&request->worker_id, 0, memory_order_relaxed);
-        if (!answer_for(loop, request, status) && is_unfinished(request))
+        if (!answer_for(loop, request, status) && request->conn && is_unfinished(request))
             kn_conn_aborted(request->conn, request); /* a stream that nobody will finish */
     }
 }
@@ -354,6 +361,13 @@ static bool may_end(const struct kn_loop *loop)
            kn_mailbox_empty(loop->mailbox);
 }
 
+/* What users still have gets no answer any more, and what they tell is perhaps never looked at. */
+static void land_all(struct kn_loop *loop)
+{
+    for (struct kn_list *link = loop->live.next; link != &loop->live; link = link->next)
+        land(loop, kn_container_of(link, struct kino_request, live));
+}
+
 /* The ring is gone. Others may have the sockets. */
 static void ended(struct kn_loop *loop)
 {
@@ -361,6 +375,7 @@ static void ended(struct kn_loop *loop)
     struct kn_list *link;
 
     loop->begun = false;
+    land_all(loop);
     pthread_mutex_lock(&server->mutex);
     loop->takes = false;
     while ((link = kn_list_shift(&loop->sockets))) {
@@ -416,7 +431,7 @@ void kn_loop_leave(struct kn_loop *loop)
     loop->leaving = true;
     kn_accept_stop(loop);
     kn_loop_turn(loop, 0); /* what is answered is at least tried */
-    for_conns(loop, kn_conn_close);
+    for_conns(loop, kn_conn_cut);
     while (loop->begun)
         if (kn_loop_turn(loop, kn_clock_ns() + KN_NS_PER_S) < 0)
             break;
