@@ -132,7 +132,8 @@ void kn_conn_tell(struct kn_list *requests, uint32_t state);
 /* Tell the statistics of an answer that is handed to the connection. */
 void kn_conn_count_answer(struct kn_conn *conn, const struct kino_request *request,
                           unsigned status);
-/* Tell the access log how a request ended: with this answer, or none where the status is 0. */
+/* Tell the access log how a request ended: with so much of this answer, or none where the status is
+ * 0. */
 void kn_conn_log_access(struct kn_conn *conn, const struct kino_request *request, unsigned status,
                         uint64_t body_bytes);
 

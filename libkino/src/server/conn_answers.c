@@ -42,8 +42,9 @@ static void forget(struct kn_conn *conn, struct kino_request *request)
         kn_conn_end_reading(conn);
     if (conn->raw == request)
         conn->raw = NULL;
-    if (!request->taken)
-        kn_conn_log_access(conn, request, 0, 0);
+    if (!request->taken) /* of a stream there may have been something */
+        kn_conn_log_access(conn, request, request->counted ? request->framing.status : 0,
+                           request->handed);
     kn_list_remove(&request->order);
     request->conn = NULL;
     if (!request->dispatched || request->released)
@@ -112,7 +113,7 @@ static int take_stream(struct kn_conn *conn, struct kino_request *request,
     if (end != KN_STREAM_GOES_ON) {
         progress->done = true;
         progress->keep_alive = end == KN_STREAM_FINISHED && request->framing.keep_alive;
-        progress->body_bytes = request->framing.sent;
+        progress->body_bytes = request->handed;
     }
     return 0;
 }
