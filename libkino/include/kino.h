@@ -376,13 +376,13 @@ struct kino_stats {
     uint64_t size;
     uint64_t connections;      /* accepted */
     uint64_t connections_now;  /* open */
-    uint64_t requests;         /* complete, and handed to the queue */
-    uint64_t in_flight;        /* now: in the queue or with a worker, and not answered */
+    uint64_t requests;         /* handed to the queue */
+    uint64_t in_flight;        /* now: in the queue or with a worker, no answer begun */
     uint64_t queued;           /* now: in the queue; see kino_server_lane_depth */
     uint64_t bytes_in;         /* received */
     uint64_t bytes_out;        /* sent */
     uint64_t rejected;         /* refused by the library, 4xx or 5xx; a 408 is a timeout instead */
-    uint64_t aborted;          /* connections closed by the library that had an answer to come */
+    uint64_t aborted;          /* connections the library gave up that had an answer to come */
     uint64_t queue_full;       /* requests that had to wait for room in the queue */
     uint64_t idle_timeouts;    /* connections closed after idle_timeout_ms */
     uint64_t head_timeouts;    /* 408 after head_timeout_ms */

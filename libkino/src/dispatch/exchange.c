@@ -67,6 +67,8 @@ void kn_exchange_reset(struct kino_request *request, size_t keep)
     kn_buf_reset(&request->piece, 0);
     request->cut = false;
     request->interims = 0;
+    request->body_bytes = 0;
+    request->handed = 0;
     request->blocked = false;
     request->untold = 0;
     request->body_state = KN_BODY_COMING;

@@ -68,6 +68,7 @@ struct kino_request {
     struct kn_chain stream; /* users append, the loop takes: interim answers, a streamed one */
     bool cut;               /* its end is not that of the answer */
     unsigned interims;      /* answers of 1xx that were put there and not taken yet */
+    uint64_t body_bytes;    /* of the body, that were put there */
     struct kn_buf arrived;  /* the loop appends, the reader takes: body, or raw bytes */
     bool blocked;           /* it was full: the loop wants to be told of room */
     enum kn_body_state body_state;
@@ -87,6 +88,7 @@ struct kino_request {
     uint64_t due_ms; /* then it is answered 504; UINT64_MAX: never */
     bool safe;       /* RFC 9110 9.2.1 */
     bool dispatched; /* pushed on the lane: users have it, or will */
+    uint64_t handed; /* of `body_bytes`, those that are in the connection's output or were */
     bool streams;    /* its stream has been used */
     bool answered;
     bool counted; /* by the statistics */

@@ -21,6 +21,8 @@ int kn_exchange_add_stream(struct kino_request *request, bool is_interim)
     else
         rc = kn_chain_move(&request->stream, &request->out);
     request->interims += is_interim && rc == 0;
+    if (!is_interim && rc == 0)
+        request->body_bytes = request->framing.sent;
     if (rc == -ENOMEM && !is_interim) {
         request->cut = true;
         atomic_fetch_or(&request->state, KN_STATE_FINISHED);
@@ -252,6 +254,7 @@ int kn_exchange_take_stream(struct kino_request *request, struct kn_chain *out, 
     rc = kn_chain_move(out, &request->stream);
     *interims = request->interims;
     request->interims = 0;
+    request->handed = request->body_bytes;
     if (request->cut)
         end = KN_STREAM_CUT;
     else if (atomic_load(&request->state) & KN_STATE_FINISHED)

@@ -4,7 +4,8 @@
  *
  * Each loop's driver calls kn_access_log_write, by kn_conn_log_access, once for each request whose
  * end is known: the last of its answer is handed to the connection (refusals and 408 included), or
- * it gets none (an abort, the deadline of a drain): status 0. An interim answer has no line.
+ * it gets none (an abort, the deadline of a drain): status 0. One that is cut has its status, and
+ * the bytes that were handed over. An interim answer has no line.
  */
 #ifndef KN_SERVER_ACCESS_LOG_H
 #define KN_SERVER_ACCESS_LOG_H

@@ -207,7 +207,7 @@ static void end_silence(struct kn_conn *conn)
         kn_conn_reject(conn, 408);
         return;
     }
-    if (!conn->lingering)
+    if (!conn->lingering && !conn->loop->idle_closed)
         kn_stats_add(stats, KN_COUNT_IDLE_TIMEOUTS, 1);
     kn_conn_close(conn);
 }

@@ -94,7 +94,10 @@ void kn_conn_go_on(struct kn_conn *conn);
 /* An exchange was published, and is to be answered by its `due_ms`. */
 void kn_conn_await(struct kn_conn *conn, const struct kino_request *request);
 
-/* An exchange in `order` gets no answer: the connection ends behind the ones before it. */
+/* An exchange in `order` gets no answer, or no more of it: the connection ends behind the ones
+ * before it. False: it has had all of it. */
+bool kn_conn_end_at(struct kn_conn *conn, struct kino_request *request);
+/* The same by our own will. */
 void kn_conn_aborted(struct kn_conn *conn, struct kino_request *request);
 
 /* No user has this exchange any more, whose answer was taken before. */
@@ -134,7 +137,8 @@ void kn_conn_tell(struct kn_list *requests, uint32_t state);
 /* Tell the statistics of an answer that is handed to the connection. */
 void kn_conn_count_answer(struct kn_conn *conn, const struct kino_request *request,
                           unsigned status);
-/* Tell the access log how a request ended: with this answer, or none where the status is 0. */
+/* Tell the access log how a request ended: with so much of this answer, or none where the status is
+ * 0. */
 void kn_conn_log_access(struct kn_conn *conn, const struct kino_request *request, unsigned status,
                         uint64_t body_bytes);
 

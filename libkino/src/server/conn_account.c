@@ -28,6 +28,14 @@ void kn_conn_count_answer(struct kn_conn *conn, const struct kino_request *reque
         kn_stats_queue_time(stats, waited_ns);
 }
 
+/* A unix socket has none. */
+static struct kino_slice peer_of(const struct kn_conn *conn)
+{
+    const size_t len = strlen(conn->peer_text);
+
+    return (struct kino_slice){len > 0 ? conn->peer_text : NULL, len};
+}
+
 static struct kino_slice field_of(const struct kino_head *head, const char *name, size_t len)
 {
     for (uint64_t i = 0; i < head->field_count; i++)
@@ -49,7 +57,7 @@ void kn_conn_log_access(struct kn_conn *conn, const struct kino_request *request
         return;
     waited_ns = queue_ns(request);
     entry = (struct kn_access_entry){
-        .peer = {conn->peer_text, strlen(conn->peer_text)},
+        .peer = peer_of(conn),
         .time_ms = kn_clock_wall_ms(),
         .bytes = body_bytes,
         .duration_us = since(head->arrival_ns, conn->loop->now_ns) / KN_NS_PER_US,

@@ -31,7 +31,7 @@ void kn_conn_send_continue(struct kn_conn *conn)
     kn_stats_response(&conn->loop->stats, 100);
     kn_conn_go_on(conn);
     if (kn_chain_append(&conn->out, text, sizeof(text) - 1) < 0)
-        kn_conn_close(conn);
+        kn_conn_cut(conn);
 }
 
 static void forget(struct kn_conn *conn, struct kino_request *request)
@@ -42,8 +42,9 @@ static void forget(struct kn_conn *conn, struct kino_request *request)
         kn_conn_end_reading(conn);
     if (conn->raw == request)
         conn->raw = NULL;
-    if (!request->taken)
-        kn_conn_log_access(conn, request, 0, 0);
+    if (!request->taken) /* of a stream there may have been something */
+        kn_conn_log_access(conn, request, request->counted ? request->framing.status : 0,
+                           request->handed);
     kn_list_remove(&request->order);
     request->conn = NULL;
     if (!request->dispatched || request->released)
@@ -112,7 +113,7 @@ static int take_stream(struct kn_conn *conn, struct kino_request *request,
     if (end != KN_STREAM_GOES_ON) {
         progress->done = true;
         progress->keep_alive = end == KN_STREAM_FINISHED && request->framing.keep_alive;
-        progress->body_bytes = request->framing.sent;
+        progress->body_bytes = request->handed;
     }
     return 0;
 }
@@ -197,7 +198,7 @@ static void pump(struct kn_conn *conn)
         struct progress progress;
 
         if (take_answer(conn, request, &progress) < 0) {
-            kn_conn_close(conn);
+            kn_conn_cut(conn);
             return;
         }
         if (progress.status && !request->counted) {
@@ -233,14 +234,20 @@ static bool is_due(const struct kn_conn *conn, const struct kino_request *reques
     return false;
 }
 
-void kn_conn_aborted(struct kn_conn *conn, struct kino_request *request)
+bool kn_conn_end_at(struct kn_conn *conn, struct kino_request *request)
 {
     pump(conn); /* what was written before leaves; or the connection ends, and takes it along */
     if (!is_due(conn, request))
-        return;
-    kn_stats_add(&conn->loop->stats, KN_COUNT_ABORTED, 1);
+        return false;
     end_order(conn, &request->order);
     kn_conn_mark_dirty(conn);
+    return true;
+}
+
+void kn_conn_aborted(struct kn_conn *conn, struct kino_request *request)
+{
+    if (kn_conn_end_at(conn, request))
+        kn_stats_add(&conn->loop->stats, KN_COUNT_ABORTED, 1);
 }
 
 void kn_conn_released(struct kn_conn *conn, struct kino_request *request)
@@ -316,7 +323,7 @@ static void send_next(struct kn_conn *conn)
     else if (conn->loop->reads == KN_LOOP_FILE_READS)
         kn_list_append(&conn->loop->to_read, &conn->to_read);
     else if (!start_read(conn, file))
-        kn_conn_close(conn);
+        kn_conn_cut(conn);
 }
 
 static void on_read(struct kn_op *op, const struct kn_completion *completion)
@@ -338,7 +345,7 @@ static void on_read(struct kn_op *op, const struct kn_completion *completion)
                conn->loop->index,
                completion->result == 0 ? "it is shorter than its answer said"
                                        : kino_strerror(completion->result));
-        kn_conn_close(conn);
+        kn_conn_cut(conn);
     }
 }
 
@@ -409,6 +416,8 @@ void kn_conn_on_send(struct kn_op *op, const struct kn_completion *completion)
 
     conn->ops--;
     conn->send_busy = false;
+    if (completion->result > 0)
+        kn_stats_add(&conn->loop->stats, KN_COUNT_BYTES_OUT, (uint64_t)completion->result);
     if (conn->closing || send_failed(completion->result)) {
         kn_conn_close(conn);
         return;
@@ -416,7 +425,6 @@ void kn_conn_on_send(struct kn_op *op, const struct kn_completion *completion)
     if (completion->result > 0) {
         kn_chain_consume(&conn->sending, (size_t)completion->result);
         conn->written += (uint64_t)completion->result;
-        kn_stats_add(&conn->loop->stats, KN_COUNT_BYTES_OUT, (uint64_t)completion->result);
     }
     if (kn_chain_len(&conn->sending) > 0) {
         send_next(conn);

@@ -33,7 +33,7 @@ static bool begin_request(struct kn_conn *conn)
     struct kino_request *request = kn_loop_exchange(conn->loop);
 
     if (!request) {
-        kn_conn_close(conn);
+        kn_conn_cut(conn);
         return false;
     }
     request->conn = conn;
@@ -98,7 +98,7 @@ void kn_conn_drop_partial(struct kn_conn *conn)
         return;
     if (streams_in(conn)) {
         conn->last = true;
-        kn_conn_aborted(conn, conn->reading);
+        kn_conn_end_at(conn, conn->reading);
         return;
     }
     request = kn_conn_end_reading(conn);
@@ -166,7 +166,7 @@ static void request_complete(struct kn_conn *conn)
         return;
     }
     if (kn_exchange_deliver(conn->reading, &conn->reading->body) < 0) {
-        kn_conn_close(conn);
+        kn_conn_cut(conn);
         return;
     }
     kn_exchange_end_body(kn_conn_end_reading(conn), KN_BODY_COMPLETE);
@@ -178,10 +178,7 @@ static void reject_stream(struct kn_conn *conn, unsigned status)
 {
     struct kino_request *request = kn_conn_end_reading(conn);
 
-    if (kn_exchange_claim(request)) {
-        request->failure = status;
-        request->answered = true;
-    }
+    kn_loop_refuse(request, status);
     kn_exchange_end_body(request, KN_BODY_BROKEN);
     kn_conn_answered(conn); /* else with what a user answered it ends all the same */
 }
@@ -287,7 +284,7 @@ static void body_grown(struct kn_conn *conn)
     if (!streams_in(conn) && conn->http1.body_bytes > most)
         begin_stream(conn);
     if (streams_in(conn) && kn_exchange_deliver(conn->reading, &conn->reading->body) < 0)
-        kn_conn_close(conn);
+        kn_conn_cut(conn);
 }
 
 static void handle(struct kn_conn *conn, enum kn_http1_event event)
@@ -349,7 +346,7 @@ static void keep(struct kn_conn *conn, const char *data, size_t len)
         return;
     }
     if (kn_buf_append(&conn->pending, data, len) < 0) {
-        kn_conn_close(conn);
+        kn_conn_cut(conn);
         return;
     }
     if (conn->pending.len < KN_CONN_PENDING_MOST || conn->stopped)
@@ -370,7 +367,7 @@ static size_t pass(struct kn_conn *conn, const char *data, size_t len)
 
         if (kn_buf_append(scratch, data + used, part) < 0 ||
             kn_exchange_deliver(conn->raw, scratch) < 0) {
-            kn_conn_close(conn);
+            kn_conn_cut(conn);
             break;
         }
         used += part;
@@ -453,12 +450,13 @@ void kn_conn_on_receive(struct kn_op *op, const struct kn_completion *completion
         conn->receiving = false;
         conn->ops--;
     }
+    if (completion->result > 0)
+        kn_stats_add(&conn->loop->stats, KN_COUNT_BYTES_IN, (uint64_t)completion->result);
     if (conn->closing) {
         kn_conn_close(conn);
         return;
     }
     if (completion->result > 0) {
-        kn_stats_add(&conn->loop->stats, KN_COUNT_BYTES_IN, (uint64_t)completion->result);
         received(conn, completion->data, (size_t)completion->result);
         kn_conn_receive(conn);
     } else if (completion->result == 0) {

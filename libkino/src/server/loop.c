@@ -97,6 +97,13 @@ static bool may_end(const struct kn_loop *loop)
            kn_mailbox_empty(loop->mailbox);
 }
 
+/* What users still have gets no answer any more, and what they tell is perhaps never looked at. */
+static void land_all(struct kn_loop *loop)
+{
+    for (struct kn_list *link = loop->live.next; link != &loop->live; link = link->next)
+        kn_loop_land(loop, kn_container_of(link, struct kino_request, live));
+}
+
 /* The ring is gone. Others may have the sockets. */
 static void ended(struct kn_loop *loop)
 {
@@ -104,6 +111,7 @@ static void ended(struct kn_loop *loop)
     struct kn_list *link;
 
     loop->begun = false;
+    land_all(loop);
     pthread_mutex_lock(&server->mutex);
     loop->takes = false;
     while ((link = kn_list_shift(&loop->sockets))) {
@@ -159,7 +167,7 @@ void kn_loop_leave(struct kn_loop *loop)
     loop->leaving = true;
     kn_accept_stop(loop);
     kn_loop_turn(loop, 0); /* what is answered is at least tried */
-    for_conns(loop, kn_conn_close);
+    for_conns(loop, kn_conn_cut);
     while (loop->begun)
         if (kn_loop_turn(loop, kn_clock_ns() + KN_NS_PER_S) < 0)
             break;

@@ -103,8 +103,7 @@ static bool push(struct kn_loop *loop, struct kino_request *request)
     return true;
 }
 
-/* It is answered, or never will be. */
-static void land(struct kn_loop *loop, struct kino_request *request)
+void kn_loop_land(struct kn_loop *loop, struct kino_request *request)
 {
     if (!request->in_flight)
         return;
@@ -131,14 +130,29 @@ void kn_loop_publish(struct kn_loop *loop, struct kino_request *request)
     kn_timer_set(&loop->wheel, &loop->resume_timer, loop->now_ms + KN_LOOP_RESUME_MS);
 }
 
+/* If it is in the queue, take it out: no user has seen it, nor will. */
+static void withdraw(struct kino_request *request)
+{
+    if (kn_list_empty(&request->queue))
+        return;
+    kn_list_remove(&request->queue);
+    request->released = true;
+    request->conn->open--;
+}
+
 /* What was claimed for it gets a status of ours. */
 static void fail(struct kn_loop *loop, struct kino_request *request, unsigned status)
 {
-    land(loop, request);
+    withdraw(request);
+    kn_loop_land(loop, request);
     request->failure = status;
     request->answered = true;
-    if (request->conn && !request->taken)
-        kn_conn_answered(request->conn);
+}
+
+void kn_loop_refuse(struct kino_request *request, unsigned status)
+{
+    if (kn_exchange_claim(request))
+        fail(request->conn->loop, request, status);
 }
 
 /* Answer with a status of ours what nobody has answered. False: somebody has. */
@@ -147,15 +161,9 @@ static bool answer_for(struct kn_loop *loop, struct kino_request *request, unsig
     if (!kn_exchange_claim(request))
         return false;
     fail(loop, request, status);
+    if (request->conn && !request->taken)
+        kn_conn_answered(request->conn);
     return true;
-}
-
-/* Take it out of the queue: no user has seen it, nor will. */
-static void withdraw(struct kino_request *request)
-{
-    kn_list_remove(&request->queue);
-    request->released = true;
-    request->conn->open--;
 }
 
 void kn_loop_answer_late(struct kino_request *request)
@@ -164,10 +172,9 @@ void kn_loop_answer_late(struct kino_request *request)
 
     if (!kn_exchange_claim(request))
         return;
-    if (!kn_list_empty(&request->queue))
-        withdraw(request);
     kn_exchange_tell(request, KINO_STATE_TIMED_OUT);
     fail(loop, request, 504);
+    kn_conn_answered(request->conn);
     kn_stats_add(&loop->stats, KN_COUNT_REQUEST_TIMEOUTS, 1);
 }
 
@@ -182,7 +189,6 @@ void kn_loop_push_queue(struct kn_loop *loop)
         if (push(loop, request)) {
             kn_list_remove(&request->queue);
         } else if (loop->now_ms - request->queued_ms >= timeout_ms) {
-            withdraw(request);
             answer_for(loop, request, 503);
             kn_stats_add(&loop->stats, KN_COUNT_QUEUE_TIMEOUTS, 1);
             kn_loop_exhausted(loop, KN_SHORT_OF_WORKERS,
@@ -201,7 +207,7 @@ void kn_loop_on_mail(struct kn_mail *mail, void *driver)
     struct kn_conn *conn = request->conn;
 
     if (facts & (KN_FACT_ANSWERED | KN_FACT_ABORTED | KN_FACT_RELEASED))
-        land(loop, request);
+        kn_loop_land(loop, request);
     if (facts & KN_FACT_ANSWERED)
         request->answered = true;
     if (facts & KN_FACT_STREAM)
@@ -245,7 +251,7 @@ static struct kino_request *find_unfinished(struct kn_loop *loop, uint64_t worke
         struct kino_request *request = kn_container_of(link, struct kino_request, live);
 
         if (atomic_load_explicit(&request->worker_id, memory_order_relaxed) == worker_id &&
-            request->conn && !request->taken && is_unfinished(request))
+            !request->taken && is_unfinished(request))
             return request;
     }
     return NULL;
@@ -258,7 +264,7 @@ void kn_loop_abort_worker(struct kn_loop *loop, uint64_t worker_id, unsigned sta
     /* From the start each time: an answer may end a connection, and take others off the list. */
     while ((request = find_unfinished(loop, worker_id))) {
         atomic_store_explicit(&request->worker_id, 0, memory_order_relaxed);
-        if (!answer_for(loop, request, status) && is_unfinished(request))
+        if (!answer_for(loop, request, status) && request->conn && is_unfinished(request))
             kn_conn_aborted(request->conn, request); /* a stream that nobody will finish */
     }
 }
