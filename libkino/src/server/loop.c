@@ -97,13 +97,6 @@ static bool may_end(const struct kn_loop *loop)
            kn_mailbox_empty(loop->mailbox);
 }
 
-/* What users still have gets no answer any more, and what they tell is perhaps never looked at. */
-static void land_all(struct kn_loop *loop)
-{
-    for (struct kn_list *link = loop->live.next; link != &loop->live; link = link->next)
-        kn_loop_land(loop, kn_container_of(link, struct kino_request, live));
-}
-
 /* The ring is gone. Others may have the sockets. */
 static void ended(struct kn_loop *loop)
 {
@@ -111,7 +104,7 @@ static void ended(struct kn_loop *loop)
     struct kn_list *link;
 
     loop->begun = false;
-    land_all(loop);
+    kn_loop_land_all(loop);
     pthread_mutex_lock(&server->mutex);
     loop->takes = false;
     while ((link = kn_list_shift(&loop->sockets))) {

@@ -140,8 +140,9 @@ void kn_loop_push_queue(struct kn_loop *loop);
 void kn_loop_answer_late(struct kino_request *request);
 /* Have the answer be this status, unless there is one; its connection is still to be told. */
 void kn_loop_refuse(struct kino_request *request, unsigned status);
-/* It is answered, or never will be: it is no more in flight. */
-void kn_loop_land(struct kn_loop *loop, struct kino_request *request);
+/* Count nothing as in flight any more: what users still have gets no answer, and what they tell is
+ * perhaps never looked at. */
+void kn_loop_land_all(struct kn_loop *loop);
 /* Make room in a buffer for so much of a file. 0 or -ENOMEM. */
 int kn_loop_enlarge(struct kn_loop *loop, struct kn_buf *buf, size_t extra);
 /* Give the buffer's memory to the next answer. */

@@ -103,12 +103,19 @@ static bool push(struct kn_loop *loop, struct kino_request *request)
     return true;
 }
 
-void kn_loop_land(struct kn_loop *loop, struct kino_request *request)
+/* It is answered, or never will be. */
+static void land(struct kn_loop *loop, struct kino_request *request)
 {
     if (!request->in_flight)
         return;
     request->in_flight = false;
     kn_stats_subtract(&loop->stats, KN_COUNT_IN_FLIGHT, 1);
+}
+
+void kn_loop_land_all(struct kn_loop *loop)
+{
+    for (struct kn_list *link = loop->live.next; link != &loop->live; link = link->next)
+        land(loop, kn_container_of(link, struct kino_request, live));
 }
 
 void kn_loop_publish(struct kn_loop *loop, struct kino_request *request)
@@ -144,7 +151,7 @@ static void withdraw(struct kino_request *request)
 static void fail(struct kn_loop *loop, struct kino_request *request, unsigned status)
 {
     withdraw(request);
-    kn_loop_land(loop, request);
+    land(loop, request);
     request->failure = status;
     request->answered = true;
 }
@@ -207,7 +214,7 @@ void kn_loop_on_mail(struct kn_mail *mail, void *driver)
     struct kn_conn *conn = request->conn;
 
     if (facts & (KN_FACT_ANSWERED | KN_FACT_ABORTED | KN_FACT_RELEASED))
-        kn_loop_land(loop, request);
+        land(loop, request);
     if (facts & KN_FACT_ANSWERED)
         request->answered = true;
     if (facts & KN_FACT_STREAM)
