@@ -290,7 +290,7 @@ TestEach(clocks, a_stream_without_anything_to_send_is_not_slow)
 }
 
 /* What comes after a silence is measured by itself: the silence has not been held against it. */
-TestEach(clocks, a_stream_that_was_silent_has_its_time_anew)
+TestEach(clocks, a_stream_that_was_silent_has_lost_no_time)
 {
     enum { GRACE_MS = 600, MUCH = 1 << 20 };
     struct kino_config config = {

@@ -53,8 +53,11 @@ struct kn_conn {
     uint64_t answer_deadline_ms; /* some request of `order` may be due then */
     uint64_t body_since_ms;      /* when the body began, but for the time it was held back */
     uint64_t held_ms;            /* since when it is held back; 0: it is not */
-    uint64_t write_since_ms;     /* since when something waits to be sent; 0: nothing does */
-    uint64_t written;            /* since then */
+    /* Something waits to be sent since then, were the time it took before counted in; 0: nothing
+     * does. */
+    uint64_t write_since_ms;
+    uint64_t write_ms; /* that something waited before */
+    uint64_t written;  /* in all */
 
     uint64_t arrival_ns; /* of the first byte of the last request; 0: none has come */
     unsigned listener;

@@ -264,14 +264,22 @@ static void watch_write(struct kn_conn *conn)
     uint64_t silence_ms = kn_clock_after(now_ms, config->write_timeout_ms);
     uint64_t least_ms;
 
-    if (!conn->write_since_ms) {
-        conn->write_since_ms = now_ms;
-        conn->written = 0;
-    }
+    /* The average is that of all answers: what the client has not read yet of one, because the
+     * kernel took much, holds up the next. */
+    if (!conn->write_since_ms)
+        conn->write_since_ms = now_ms - conn->write_ms;
     least_ms = kn_conn_rate_deadline(conn->write_since_ms, conn->written,
                                      config->min_write_rate_bytes, config->rate_grace_ms);
     conn->write_deadline_ms = silence_ms < least_ms ? silence_ms : least_ms;
     kn_conn_arm(conn);
+}
+
+static void end_write(struct kn_conn *conn)
+{
+    if (!conn->write_since_ms)
+        return;
+    conn->write_ms = conn->loop->now_ms - conn->write_since_ms;
+    conn->write_since_ms = 0;
 }
 
 static void start_send(struct kn_conn *conn)
@@ -396,7 +404,7 @@ void kn_conn_flush(struct kn_conn *conn)
     if (conn->closing)
         return;
     if (kn_chain_len(&conn->out) == 0) {
-        conn->write_since_ms = 0;
+        end_write(conn);
         rest(conn);
         return;
     }
