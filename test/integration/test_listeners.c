@@ -1338,6 +1338,62 @@ TestEach(listeners, a_path_is_free_at_once_when_its_server_was_killed)
     remove_place(&place);
 }
 
+/* Serves at a port that the kernel chooses, and reports it. */
+static int serve_at_port(int report)
+{
+    const struct kino_listener listener = {.size = sizeof(listener)};
+    struct kino_server *server;
+    int port;
+
+    if (kino_server_create(NULL, &server) < 0 || kino_server_listen(server, &listener) < 0 ||
+        kino_server_start(server) < 0)
+        return 1;
+    port = kino_server_port(server, 0);
+    if (write(report, &port, sizeof(port)) != sizeof(port))
+        return 1;
+    return kino_server_serve(server, answer_new, NULL, 1);
+}
+
+/* With clients connected, and one in the middle of a request. */
+TestEach(listeners, a_port_is_free_at_once_when_its_server_was_killed)
+{
+    struct client clients[2];
+    struct desk *desk;
+    int report[2];
+    pid_t child;
+    int port;
+
+    cr_assert_eq(pipe(report), 0);
+    child = fork();
+    if (child == 0) {
+        alarm(CHILD_DEADLINE_S);
+        _exit(serve_at_port(report[1]));
+    }
+    close(report[1]);
+    if (read(report[0], &port, sizeof(port)) != sizeof(port)) { /* as where there is no io_uring */
+        waitpid(child, NULL, 0);
+        cr_skip_test("no server could be started");
+    }
+    for (int i = 0; i < 2; i++) {
+        clients[i] = client_to(port);
+        cr_assert_eq(client_ask(&clients[i], GET("/")), 200);
+    }
+    client_send(&clients[1], "GET /never HT");
+    cr_assert_eq(kill(child, SIGKILL), 0);
+    cr_assert_eq(waitpid(child, NULL, 0), child);
+    desk = desk_create(by(dispatch, 1), 1);
+    cr_assert_geq(desk_listen(desk, "127.0.0.1", port), 0);
+    desk_start(desk, desk_echo);
+    for (int i = 0; i < 2; i++) {
+        client_close(&clients[i]);
+        clients[i] = client_to(port);
+        cr_assert_eq(client_ask(&clients[i], GET("/")), 200);
+        client_close(&clients[i]);
+    }
+    cr_assert_eq(desk_close(desk), 0);
+    close(report[0]);
+}
+
 TestEach(listeners, a_child_that_destroys_its_copy_removes_no_path)
 {
     struct place place = make_place();
