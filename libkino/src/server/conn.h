@@ -80,7 +80,9 @@ struct kn_conn {
 };
 
 /* An idle client costs this and nothing else; 896 is a size that mimalloc does not round up. */
+#ifndef KN_FAULTS /* whose operations remember more */
 static_assert(sizeof(struct kn_conn) <= 896, "an idle connection has less than a kilobyte");
+#endif
 
 /* Take over an accepted descriptor. On failure it is closed and a line logged. */
 void kn_conn_open(struct kn_loop *loop, int fd, const struct kn_socket *socket);
