@@ -125,12 +125,11 @@ int kino_request_finish(struct kino_request *request, const struct kino_field *t
 /* RFC 9110 10.1.1: the client has been waiting for this. 0, or -ENOMEM: then it still is. */
 static int ask_for_body(struct kino_request *request)
 {
-    static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
     int rc = 0;
 
     pthread_mutex_lock(&request->mutex);
     if (!(atomic_load(&request->state) & KINO_STATE_ANSWERED)) {
-        rc = kn_chain_append(&request->stream, text, sizeof(text) - 1);
+        rc = kn_response_write_continue(&request->stream);
         request->interims += rc == 0;
     }
     pthread_mutex_unlock(&request->mutex);

@@ -464,6 +464,13 @@ int kn_response_write_interim(struct kn_chain *out, const struct kino_response *
     return 0;
 }
 
+int kn_response_write_continue(struct kn_chain *out)
+{
+    static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+
+    return kn_chain_append(out, text, sizeof(text) - 1);
+}
+
 int kn_response_write_error(struct kn_chain *out, unsigned status, unsigned retry_after_s,
                             struct kn_framing *framing)
 {

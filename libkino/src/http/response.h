@@ -40,6 +40,9 @@ int kn_response_write(struct kn_chain *out, const struct kino_response *response
 /* Append an interim answer, of 1xx but 101. 0, KINO_INVALID or -ENOMEM, likewise. */
 int kn_response_write_interim(struct kn_chain *out, const struct kino_response *response);
 
+/* Append the library's own 100 (Continue). 0 or -ENOMEM, and `out` is as before. */
+int kn_response_write_continue(struct kn_chain *out);
+
 /* Append a further part of a body. Takes over the payload. 0 or -ENOMEM, after which the answer
  * cannot go on. */
 int kn_response_write_body(struct kn_chain *out, const struct kn_payload *payload,

@@ -36,14 +36,6 @@ static struct kino_slice peer_of(const struct kn_conn *conn)
     return (struct kino_slice){len > 0 ? conn->peer_text : NULL, len};
 }
 
-static struct kino_slice field_of(const struct kino_head *head, const char *name, size_t len)
-{
-    for (uint64_t i = 0; i < head->field_count; i++)
-        if (head->fields[i].name.len == len && memcmp(head->fields[i].name.data, name, len) == 0)
-            return head->fields[i].value;
-    return (struct kino_slice){0};
-}
-
 void kn_conn_log_access(struct kn_conn *conn, const struct kino_request *request, unsigned status,
                         uint64_t body_bytes)
 {
@@ -68,8 +60,8 @@ void kn_conn_log_access(struct kn_conn *conn, const struct kino_request *request
         entry.method = head->method;
         entry.target = head->target;
         entry.version = head->version;
-        entry.referer = field_of(head, "referer", 7);
-        entry.user_agent = field_of(head, "user-agent", 10);
+        entry.referer = kino_request_field(request, "referer");
+        entry.user_agent = kino_request_field(request, "user-agent");
     }
     kn_access_log_write(log, &entry);
 }

@@ -21,8 +21,6 @@ static struct kino_request *first_due(struct kn_conn *conn)
 
 void kn_conn_send_continue(struct kn_conn *conn)
 {
-    static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
-
     if (!kn_list_empty(&conn->order)) {
         conn->continue_due = true; /* after the answers before it */
         return;
@@ -30,7 +28,7 @@ void kn_conn_send_continue(struct kn_conn *conn)
     conn->continue_due = false;
     kn_stats_response(&conn->loop->stats, 100);
     kn_conn_go_on(conn);
-    if (kn_chain_append(&conn->out, text, sizeof(text) - 1) < 0)
+    if (kn_response_write_continue(&conn->out) < 0)
         kn_conn_cut(conn);
 }
 

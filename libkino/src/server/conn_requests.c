@@ -115,7 +115,7 @@ static void enlist(struct kn_conn *conn, struct kino_request *request)
     /* What follows an offer to switch may be another protocol's: it must wait, too. */
     request->safe = is_safe(request->head.view.method) && !conn->http1.upgrades;
     request->framing = (struct kn_framing){
-        .signature = request->signature->len > 0 ? request->signature : NULL,
+        .signature = request->signature,
         .version = request->head.view.version,
         .is_head = kn_slice_is(request->head.view.method, "head"),
         .upgrade = request->head.view.flags & KINO_HEAD_UPGRADE,
@@ -199,7 +199,7 @@ void kn_conn_reject(struct kn_conn *conn, unsigned status)
     kn_exchange_claim(request);
     request->failure = status;
     request->framing = (struct kn_framing){
-        .signature = request->signature->len > 0 ? request->signature : NULL,
+        .signature = request->signature,
         .version = KINO_HTTP_1_1,
     };
     request->answered = true;

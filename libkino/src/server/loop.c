@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "server/loop.h"
 
-#include "base/alloc.h"
 #include "base/clock.h"
 #include "server/accept.h"
 #include "server/conn.h"
 #include "server/server.h"
 
 #include <errno.h>
-#include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 void kn_loop_count_conns(struct kn_loop *loop)
